@@ -1,0 +1,53 @@
+# PYTHON picks an interpreter; without it the first of these that is 3.11 or newer is taken.
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+BIN := .venv/bin
+
+# A question may hold any characters. Only its raw text is used, and it travels in the environment: neither make nor the
+# shell ever expands it.
+M ?= local
+override Q := $(value Q)
+override M := $(value M)
+export Q M
+
+.PHONY: help ask test lint bench lock docs clean question venv-run venv-dev
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+ask: question venv-run ## answer Q="..." with the embedded model, or with M=MODEL
+	@$(BIN)/llm-master ask -m "$$M" --stream -- "$$Q"
+
+question:
+	@test -n "$$Q" || { echo 'usage: make ask Q="your question" [M=model]' >&2; exit 2; }
+
+test: venv-dev ## run every test; T="..." holds arguments for pytest
+	@$(BIN)/python -m pytest $(T)
+
+lint: venv-dev ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: venv-dev ## measure the cost of a call beside its peers; writes benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/run.py
+
+lock: venv-dev ## write the hashed locks from setup.cfg; UPGRADE=1 takes the newest versions
+	@$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
+
+docs: venv-dev ## write the generated parts of the documentation
+	@$(BIN)/python docs/generate.py
+
+clean: ## remove what the other targets made
+	rm -rf .venv build dist llm_master.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first suitable interpreter becomes tools/environment.py, which does nothing when .venv holds what the locks say.
+venv-run venv-dev:
+	@for python in $(CANDIDATES); do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec "$$python" tools/environment.py $(@:venv-%=%); \
+	    fi; \
+	done; \
+	echo 'No Python 3.11 or newer with its venv module among: $(CANDIDATES).' >&2; \
+	echo 'Install one (Debian, Ubuntu: apt-get install python3 python3-venv) or name one: make PYTHON=/path/to/python3.12 ...' >&2; \
+	exit 1

@@ -1,0 +1,174 @@
+"""
+LLM Master: one async call for any language model.
+
+The public names are loaded when they are first used, so that importing the package costs next to nothing. Everything
+that is not listed in ``__all__`` may change without notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_master.base_provider import AnthropicProvider, OpenAIProvider, UnifiedProvider, add_provider
+    from llm_master.classes import (
+        Attempt,
+        BaseLLMProvider,
+        Image,
+        LLMResponse,
+        ModelConfig,
+        ModelRegistry,
+        ToolCall,
+        Usage,
+    )
+    from llm_master.config import LLMConfig
+    from llm_master.errors import (
+        APIConnectionError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        ConfigurationError,
+        ContentModerationError,
+        ContentPolicyError,
+        ContextWindowError,
+        DeadlineExceededError,
+        InvalidRequestError,
+        LLMError,
+        MissingKeyError,
+        ModelNotFoundError,
+        NotFoundError,
+        OverloadedError,
+        PermissionDeniedError,
+        ProviderError,
+        QuotaExceededError,
+        RateLimitError,
+        ResponseError,
+        ResponseTooLargeError,
+        ServerError,
+        StreamInterrupted,
+        ToolArgumentsError,
+        UnsupportedParameterError,
+    )
+    from llm_master.events import (
+        DiscardEvent,
+        EndEvent,
+        FallbackEvent,
+        ReasoningEvent,
+        RefusalEvent,
+        RetryEvent,
+        StreamEvent,
+        TextEvent,
+        ToolCallDeltaEvent,
+        ToolCallEvent,
+        UsageEvent,
+    )
+    from llm_master.policy.deadline import Timeouts
+    from llm_master.policy.retry import RetryPolicy
+    from llm_master.response_synthesizer import QueryLLM
+    from llm_master.stream import LLMStream
+
+__all__ = [
+    "APIConnectionError",
+    "APITimeoutError",
+    "AnthropicProvider",
+    "Attempt",
+    "AuthenticationError",
+    "BadRequestError",
+    "BaseLLMProvider",
+    "ConfigurationError",
+    "ContentModerationError",
+    "ContentPolicyError",
+    "ContextWindowError",
+    "DeadlineExceededError",
+    "DiscardEvent",
+    "EndEvent",
+    "FallbackEvent",
+    "Image",
+    "InvalidRequestError",
+    "LLMConfig",
+    "LLMError",
+    "LLMResponse",
+    "LLMStream",
+    "MissingKeyError",
+    "ModelConfig",
+    "ModelNotFoundError",
+    "ModelRegistry",
+    "NotFoundError",
+    "OpenAIProvider",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProviderError",
+    "QueryLLM",
+    "QuotaExceededError",
+    "RateLimitError",
+    "ReasoningEvent",
+    "RefusalEvent",
+    "ResponseError",
+    "ResponseTooLargeError",
+    "RetryEvent",
+    "RetryPolicy",
+    "ServerError",
+    "StreamEvent",
+    "StreamInterrupted",
+    "TextEvent",
+    "Timeouts",
+    "ToolArgumentsError",
+    "ToolCall",
+    "ToolCallDeltaEvent",
+    "ToolCallEvent",
+    "UnifiedProvider",
+    "UnsupportedParameterError",
+    "Usage",
+    "UsageEvent",
+    "__version__",
+    "add_provider",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    name: f"llm_master.{module}"
+    for module, names in (
+        ("base_provider", "AnthropicProvider OpenAIProvider UnifiedProvider add_provider"),
+        ("classes", "Attempt BaseLLMProvider Image LLMResponse ModelConfig ModelRegistry ToolCall Usage"),
+        ("config", "LLMConfig"),
+        (
+            "errors",
+            (
+                "APIConnectionError APITimeoutError AuthenticationError BadRequestError ConfigurationError "
+                "ContentModerationError ContentPolicyError ContextWindowError DeadlineExceededError "
+                "InvalidRequestError LLMError MissingKeyError ModelNotFoundError NotFoundError OverloadedError "
+                "PermissionDeniedError ProviderError QuotaExceededError RateLimitError ResponseError "
+                "ResponseTooLargeError ServerError StreamInterrupted ToolArgumentsError UnsupportedParameterError"
+            ),
+        ),
+        (
+            "events",
+            (
+                "DiscardEvent EndEvent FallbackEvent ReasoningEvent RefusalEvent RetryEvent StreamEvent TextEvent "
+                "ToolCallDeltaEvent ToolCallEvent UsageEvent"
+            ),
+        ),
+        ("policy.deadline", "Timeouts"),
+        ("policy.retry", "RetryPolicy"),
+        ("response_synthesizer", "QueryLLM"),
+        ("stream", "LLMStream"),
+    )
+    for name in names.split()
+}
+
+
+if not TYPE_CHECKING:  # a checker that saw this function would accept any name
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,356 @@
+"""
+The nouns: what a call takes and what it brings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from llm_master.errors import ToolArgumentsError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+__all__ = [
+    "Attempt",
+    "BaseLLMProvider",
+    "Image",
+    "LLMResponse",
+    "ModelConfig",
+    "ModelRegistry",
+    "Request",
+    "ToolCall",
+    "Usage",
+]
+
+
+class Usage(msgspec.Struct, kw_only=False):
+    """
+    Tokens of one call, normalised over all API families.
+
+    ``input_tokens`` is the whole input including cache reads and writes, ``output_tokens`` the whole output including
+    reasoning; the other token fields are parts of these two.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    web_searches: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+
+
+class ToolCall:
+    """
+    One call of a tool that a model asks for.
+
+    Args:
+        id: the provider's id of the call; the tool's result refers to it.
+        name: the tool's name.
+        arguments: the arguments as a dict; or
+        raw_arguments: their JSON text, parsed when ``arguments`` is read.
+        extra: fields that the provider wants back unchanged (Gemini's signature), else None.
+    """
+
+    __slots__ = ("_arguments", "extra", "id", "name", "raw_arguments")
+
+    def __init__(
+        self,
+        id: str,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        raw_arguments: str | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self._arguments = arguments
+        self.extra = extra
+        self.raw_arguments: str = (
+            raw_arguments if raw_arguments is not None else msgspec.json.encode(arguments or {}).decode()
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """
+        The arguments as a dict; an empty text means no arguments.
+
+        Raises:
+            ToolArgumentsError: the text is not a JSON object; the error holds it.
+        """
+        if self._arguments is None:
+            text = self.raw_arguments.strip()
+            try:
+                value = msgspec.json.decode(text) if text else {}
+            except msgspec.DecodeError as error:
+                raise ToolArgumentsError(
+                    f"arguments of tool call {self.name!r} are not JSON ({error}); read raw_arguments or ask again",
+                    raw_arguments=self.raw_arguments,
+                ) from error
+            if not isinstance(value, dict):
+                raise ToolArgumentsError(
+                    f"arguments of tool call {self.name!r} are JSON but not an object; read raw_arguments or ask again",
+                    raw_arguments=self.raw_arguments,
+                )
+            self._arguments = value
+        return self._arguments
+
+    def to_dict(self) -> dict[str, Any]:
+        """The call as it stands in an assistant message of the chat format."""
+        entry: dict[str, Any] = {
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.name, "arguments": self.raw_arguments},
+        }
+        if self.extra:
+            entry.update(self.extra)
+        return entry
+
+    def __repr__(self) -> str:
+        return f"ToolCall(id={self.id!r}, name={self.name!r}, raw_arguments={self.raw_arguments!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ToolCall):
+            return NotImplemented
+        return (self.id, self.name, self.raw_arguments, self.extra) == (
+            other.id,
+            other.name,
+            other.raw_arguments,
+            other.extra,
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, compared by value
+
+
+class Image(msgspec.Struct):
+    """One generated image: an address, its bytes, or both."""
+
+    url: str | None = None
+    data: bytes | None = None
+    mime_type: str | None = None
+
+
+class Attempt(msgspec.Struct):
+    """
+    One request that a call made, successful or not.
+
+    Times are seconds. ``started`` counts from the start of the call; ``waited`` is how long the attempt stood still
+    before it (back-off, rate limit) and ``wait_reason`` why. ``key_id`` names the key without showing it.
+    ``outcome`` is ``ok``, ``error``, ``interrupted`` or ``cancelled``.
+    """
+
+    provider: str
+    model: str
+    outcome: str = "ok"
+    status_code: int | None = None
+    error: str | None = None
+    error_code: str | None = None
+    started: float = 0.0
+    latency: float = 0.0
+    time_to_first_token: float | None = None
+    waited: float = 0.0
+    wait_reason: str | None = None
+    key_id: str | None = None
+    deployment: str | None = None
+    request_id: str | None = None
+    usage: Usage | None = None
+
+
+class Request(msgspec.Struct):
+    """
+    One request as the wire families take it.
+
+    ``messages`` are normalised (see ``messages.py``) and never changed; ``params`` hold the field's names of the chat
+    format; ``headers`` are the caller's extra ones. The wire module writes what it left out into ``dropped``.
+    """
+
+    provider: str
+    model: str
+    messages: list[dict[str, Any]]
+    params: dict[str, Any]
+    stream: bool = False
+    drop_params: bool = False
+    dropped: tuple[str, ...] = ()
+    headers: dict[str, str] | None = None
+
+
+class LLMResponse(msgspec.Struct, weakref=True):
+    """
+    A model's answer and what it took to get it.
+
+    A custom provider may build one with the first four fields only; LLM Master fills in the rest.
+
+    Attributes:
+        content: the text, ``""`` when there is none (an image model: the URL or base64 text).
+        model_name: the name as asked; ``model``: as the provider served it; ``provider``: its key.
+        usage: tokens, normalised.
+        latency: seconds from the call to the whole answer; ``time_to_first_token``: seconds, None without a stream.
+        finish_reason: ``stop|length|tool_calls|content_filter|refusal|pause|context_window|error``.
+        refusal: the model's own words when it refused, else None.
+        attempts: every request the call made, oldest first.
+        request_id: the provider's id of the request.
+        dropped: parameters left out because the model cannot take them (``drop_params=True``).
+        notes: what was unusual but harmless, such as a malformed chunk that was skipped.
+        opaque: payloads that only the same family may see again (signatures, encrypted reasoning).
+        reported_cost: USD that the provider itself reports, as a Decimal, else None.
+        service_tier: the tier that the provider says it served, else None.
+    """
+
+    content: str = ""
+    model_name: str = ""
+    usage: Usage = msgspec.field(default_factory=Usage)
+    latency: float = 0.0
+    finish_reason: str | None = "stop"
+    model: str | None = None
+    provider: str | None = None
+    time_to_first_token: float | None = None
+    tool_calls: list[ToolCall] = msgspec.field(default_factory=list)
+    reasoning: str | None = None
+    refusal: str | None = None
+    parsed: Any = None
+    citations: list[Any] = msgspec.field(default_factory=list)
+    images: list[Image] = msgspec.field(default_factory=list)
+    audio_data: bytes | None = None
+    attempts: tuple[Attempt, ...] = ()
+    request_id: str | None = None
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    opaque: dict[str, Any] | None = None
+    reported_cost: Any = None
+    service_tier: str | None = None
+    raw_body: Any = None
+    pricer: Any = None
+
+    @property
+    def raw(self) -> Any:
+        """The provider's own JSON, parsed; for a stream the list of its events, or None when it was not kept."""
+        if isinstance(self.raw_body, bytes):
+            self.raw_body = msgspec.json.decode(self.raw_body)
+        return self.raw_body
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD of the whole call; the provider's own figure where it gives one; None when no price is known."""
+        if self.reported_cost is not None:
+            return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
+        if self.pricer is None:
+            return None
+        return self.pricer(self.usage)  # type: ignore[no-any-return]  # same
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The assistant's turn, to be appended to ``messages`` as it is, for this or any other model."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.content or None}
+        if self.tool_calls:
+            message["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        elif message["content"] is None:
+            message["content"] = ""
+        if self.refusal is not None:
+            message["refusal"] = self.refusal
+        if self.opaque:
+            message["opaque"] = self.opaque
+        return message
+
+    def to_openai(self) -> Any:
+        """The answer as the ``openai`` package's own ``ChatCompletion``."""
+        from openai.types.chat import ChatCompletion
+
+        return ChatCompletion.model_validate(self._chat_completion())
+
+    def _chat_completion(self) -> dict[str, Any]:
+        reason = {"refusal": "stop", "pause": "stop", "context_window": "length", "error": "stop"}
+        finish = self.finish_reason or "stop"
+        usage = self.usage
+        message: dict[str, Any] = {"role": "assistant", "content": self.content or None, "refusal": self.refusal}
+        if self.tool_calls:
+            message["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        return {
+            "id": self.request_id or "",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.model or self.model_name,
+            "choices": [
+                {"index": 0, "message": message, "finish_reason": reason.get(finish, finish), "logprobs": None}
+            ],
+            "usage": {
+                "prompt_tokens": usage.input_tokens,
+                "completion_tokens": usage.output_tokens,
+                "total_tokens": usage.total_tokens,
+                "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+                "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+            },
+        }
+
+
+class ModelConfig(msgspec.Struct, kw_only=True):
+    """
+    What is known of one model; prices are USD per million tokens and beat the shipped ones.
+
+    A limit of None means none of ours: what a user sets here is never exceeded.
+    """
+
+    input_price_per_million: float | None = None
+    output_price_per_million: float | None = None
+    cached_input_price_per_million: float | None = None
+    rate_limit_rpm: int | None = None
+    rate_limit_tpm: int | None = None
+    max_concurrency: int | None = None
+    provider: str | None = None
+    model: str | None = None
+
+
+class ModelRegistry:
+    """Models by name; put an entry into ``CONFIGS`` and it can be queried."""
+
+    CONFIGS: ClassVar[dict[str, ModelConfig]] = {}
+
+    @classmethod
+    def get_config(cls, model_name: str) -> ModelConfig | None:
+        """The entry of a model, looked up without regard to case; None when there is none."""
+        found = cls.CONFIGS.get(model_name)
+        if found is None:
+            wanted = model_name.lower()
+            found = next((config for name, config in cls.CONFIGS.items() if name.lower() == wanted), None)
+        return found
+
+    @classmethod
+    def list_models(cls) -> list[str]:
+        """Every registered name, sorted."""
+        return sorted(cls.CONFIGS)
+
+
+class BaseLLMProvider:
+    """
+    The base of every provider class.
+
+    A custom one defines ``__init__(self, config=None)`` and
+    ``async generate(self, messages, model, stream=False, **kwargs) -> LLMResponse``.
+    """
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
+
+    async def generate(
+        self, messages: list[dict[str, Any]], model: str, stream: bool = False, **kwargs: Any
+    ) -> LLMResponse:
+        """Answer the messages; raise ``ProviderError`` when that fails or when it cannot stream."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Release what the provider holds."""

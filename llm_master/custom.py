@@ -1,0 +1,131 @@
+"""
+A user's own provider class, or a generator method of the unified one, called like any other target.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from llm_master.classes import LLMResponse
+from llm_master.errors import APITimeoutError, LLMError, ProviderError
+from llm_master.stream import Generated, OneAnswer, StreamSource
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from llm_master.classes import Request
+
+__all__ = ["CustomTarget"]
+
+
+class CustomTarget:
+    """
+    Args:
+        provider: name for records and errors.
+        generate: ``async (messages, model, **kwargs) -> LLMResponse``; with ``takes_stream`` also ``stream=``.
+        model: the name handed to it; asked: the name as the caller gave it.
+        takes_stream: whether ``stream=True`` may be handed on; else streaming is refused before any request.
+        defaults: arguments of every call unless the caller gives them.
+    """
+
+    key_id: str | None = None
+
+    def __init__(
+        self,
+        provider: str,
+        generate: Callable[..., Any],
+        *,
+        model: str,
+        asked: str,
+        takes_stream: bool,
+        owner: Any = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.asked = asked
+        self.owner = owner
+        self._generate = generate
+        self._takes_stream = takes_stream
+        self._close = close
+
+    async def _call(self, request: Request, seconds: float | None, **more: Any) -> Any:
+        import asyncio
+
+        params = dict(request.params)
+        if request.headers:
+            params["extra_headers"] = request.headers
+        try:
+            async with asyncio.timeout(seconds):
+                result = self._generate(request.messages, request.model, **more, **params)
+                return await result if inspect.isawaitable(result) else result
+        except LLMError as error:
+            if isinstance(error, ProviderError):
+                error.provider = error.provider or self.provider
+                error.model = error.model or self.model
+            raise
+        except TimeoutError as error:
+            raise APITimeoutError(
+                f"{self.provider} did not answer {self.model!r} in time; raise timeout= or give a fallback_model=",
+                provider=self.provider,
+                model=self.model,
+            ) from error
+        except Exception as error:
+            raise ProviderError(
+                f"{self.provider} failed for {self.model!r}: {type(error).__name__}: {error}; see the cause above",
+                provider=self.provider,
+                model=self.model,
+            ) from error
+
+    async def send(self, request: Request, timeout: Any) -> LLMResponse:
+        """One call, one whole answer; other exceptions than ours become a ProviderError."""
+        return self._response(await self._call(request, timeout.total))
+
+    async def source(self, request: Request, seconds: float | None) -> StreamSource:
+        """One streamed call; raises ProviderError where the provider cannot stream."""
+        if not self._takes_stream:
+            raise self._no_stream()
+        result = await self._call(request, seconds, stream=True)
+        if hasattr(result, "__aiter__"):
+            return Generated(_iterator(result), lambda text: self._response(LLMResponse(content=text)))
+        return OneAnswer(self._response(result))
+
+    def _no_stream(self) -> ProviderError:
+        return ProviderError(
+            f"{self.provider} cannot stream {self.model!r}; call it without stream=True",
+            provider=self.provider,
+            model=self.model,
+        )
+
+    def _response(self, result: Any) -> LLMResponse:
+        if isinstance(result, str):
+            result = LLMResponse(content=result)
+        if not isinstance(result, LLMResponse):
+            raise ProviderError(
+                f"{self.provider} gave a {type(result).__name__} for {self.model!r};"
+                " generate() must return an LLMResponse",
+                provider=self.provider,
+                model=self.model,
+            )
+        result.provider = result.provider or self.provider
+        result.model = result.model or self.model
+        result.model_name = self.asked
+        return result
+
+    def release(self) -> None:
+        """Nothing is held here."""
+
+
+def _iterator(pieces: Any) -> AsyncIterator[Any]:
+    iterator: AsyncIterator[Any] = pieces.__aiter__()
+    return iterator
+
+
+def takes_stream(generate: Callable[..., Any]) -> bool:
+    """Whether a generate method accepts ``stream``."""
+    try:
+        parameters = inspect.signature(generate).parameters
+    except (TypeError, ValueError):
+        return True
+    return "stream" in parameters

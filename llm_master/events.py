@@ -1,0 +1,118 @@
+"""
+What a stream tells: one small type an event.
+
+The wire families yield plain ``str`` for text, the most frequent event by far, and these types for the rest;
+``LLMStream.events()`` wraps the text too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llm_master.classes import LLMResponse, ToolCall, Usage
+
+__all__ = [
+    "DiscardEvent",
+    "EndEvent",
+    "FallbackEvent",
+    "ReasoningEvent",
+    "RefusalEvent",
+    "RetryEvent",
+    "StreamEvent",
+    "TextEvent",
+    "ToolCallDeltaEvent",
+    "ToolCallEvent",
+    "UsageEvent",
+]
+
+
+class StreamEvent(msgspec.Struct, frozen=True):
+    """The base of all events; ``event.type`` names the kind."""
+
+    @property
+    def type(self) -> str:
+        """The kind, in the field's words: ``text``, ``reasoning``, ``tool_call`` ..."""
+        return _NAMES[self.__class__]
+
+
+class TextEvent(StreamEvent, frozen=True):
+    """A piece of the answer's text."""
+
+    text: str
+
+
+class ReasoningEvent(StreamEvent, frozen=True):
+    """A piece of the model's reasoning text."""
+
+    text: str
+
+
+class RefusalEvent(StreamEvent, frozen=True):
+    """A piece of the model's refusal."""
+
+    text: str
+
+
+class ToolCallDeltaEvent(StreamEvent, frozen=True):
+    """A piece of a tool call: ``id`` and ``name`` on its first event, then text of its arguments."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class ToolCallEvent(StreamEvent, frozen=True):
+    """A tool call that is complete."""
+
+    tool_call: ToolCall
+
+
+class UsageEvent(StreamEvent, frozen=True):
+    """Tokens as the provider reports them so far; a later event replaces an earlier one."""
+
+    usage: Usage
+
+
+class RetryEvent(StreamEvent, frozen=True):
+    """An attempt failed and the same target is tried again after ``wait`` seconds."""
+
+    error: Any
+    attempt: int
+    wait: float
+
+
+class FallbackEvent(StreamEvent, frozen=True):
+    """A target is given up; the call goes on with ``model``."""
+
+    error: Any
+    model: str
+
+
+class DiscardEvent(StreamEvent, frozen=True):
+    """Forget what this stream gave so far: the answer starts again."""
+
+    reason: str
+
+
+class EndEvent(StreamEvent, frozen=True):
+    """The answer is whole; ``response`` is all of it."""
+
+    response: LLMResponse
+
+
+_NAMES: dict[type, str] = {
+    TextEvent: "text",
+    ReasoningEvent: "reasoning",
+    RefusalEvent: "refusal",
+    ToolCallDeltaEvent: "tool_call_delta",
+    ToolCallEvent: "tool_call",
+    UsageEvent: "usage",
+    RetryEvent: "retry",
+    FallbackEvent: "fallback",
+    DiscardEvent: "discard",
+    EndEvent: "end",
+    StreamEvent: "event",
+}

@@ -1,0 +1,1 @@
+"""One small idea per file, each testable with an injected clock."""

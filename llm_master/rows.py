@@ -1,0 +1,249 @@
+"""
+One provider as data: its row, and the dialect of a wire family that the row describes.
+
+A row is a plain dict in ``UnifiedProvider.PROVIDER_CONFIGS`` (shipped ones come from ``catalogue/providers.json``);
+``ProviderRow.parse`` checks it. All fields have defaults, so a row may be as short as the seed guide's:
+``client_class``, ``base_url``, ``api_key_attr``, ``supports_caching``, ``generate_map``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from llm_master.errors import ConfigurationError
+
+__all__ = ["ChatDialect", "MessagesDialect", "ProviderRow"]
+
+Family = Literal["openai_chat", "anthropic_messages"]
+
+#: Parameters that a reasoning model refuses together.
+SAMPLING = frozenset(
+    ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
+)
+
+
+class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    How one server speaks ``openai_chat``; the defaults are the conservative ones of an unknown compatible server.
+
+    Attributes:
+        rename: parameter -> the name this server wants, ``{"seed": "random_seed"}``. The canonical name of the output
+            limit is ``max_tokens`` (``max_completion_tokens`` and ``max_output_tokens`` are taken as synonyms).
+        drop: parameters that this server cannot take: an UnsupportedParameterError, or left out with drop_params.
+        clamp: parameter -> [lowest, highest] accepted value; outside is an UnsupportedParameterError, or moved to the
+            nearest bound with drop_params.
+        defaults: body fields sent unless the caller gives them.
+        developer_role: whether role ``developer`` is known; else it is sent as ``system``.
+        single_system: join all system messages into one leading message.
+        stream_options: whether ``stream_options={"include_usage": true}`` is sent with a stream.
+        message_name: whether ``messages[].name`` is accepted; else it is put before the text as ``name: ``.
+        strict_tools: whether ``strict`` in tool and schema definitions is accepted; else it is left out.
+        inline_defs: whether ``$defs`` of schemas must be inlined.
+        tool_ids: ``any``, or ``alnum9``: exactly nine letters and digits (foreign ids are hashed).
+        tools_via: ``native``, or ``schema``: tools are offered through a JSON-schema ``response_format``.
+        json_schema: ``native``, or ``object``: the server knows only ``json_object``; the schema goes into the prompt.
+        efforts: reasoning efforts that the server knows, weakest first; None: passed as given; (): none at all.
+        effort_rename: effort -> the server's word, ``{"max": "xhigh"}``.
+        replay_reasoning: the field in which reasoning text is given back in history (``reasoning_content``), or None.
+        replay_details: field of a message to be replayed unchanged (``reasoning_details``), or None.
+        think_tags: whether ``<think>...</think>`` at the start of the content is reasoning.
+        reasoning_outside: whether ``completion_tokens`` excludes reasoning (checked against the total).
+        cached_tokens_path: dotted path in ``usage`` of cache reads where it is not the usual one.
+        usage_path: dotted path of the usage object in the body or a chunk where it is not ``usage``: ``x_groq.usage``.
+        cost_path: dotted path in the body of the cost in USD that the server reports, or None.
+        finish_reasons: the server's word -> ours, on top of the usual ones.
+        reasons: whether the model reasons when no effort is given (an effort other than ``none`` always reasons).
+        drop_reasoning: parameters that are refused while it reasons; as ``drop``.
+        tools_effort: the effort sent along with tools when the caller gives none, for models that refuse tools
+            while they reason.
+        per_model: part of a model name -> fields of this dialect that replace these for that model; the longest part
+            that occurs in the name wins. Taken by ``for_model``.
+
+    Two words in ``drop`` and ``drop_reasoning`` are no parameters: ``sampling`` is replaced by the seven of
+    ``SAMPLING`` when the row is read; ``forced_tools`` stands for ``tool_choice`` ``required`` or a named tool, whereas
+    ``auto`` and ``none`` are accepted.
+    """
+
+    rename: dict[str, str] = {}
+    drop: frozenset[str] = frozenset()
+    clamp: dict[str, tuple[float, float]] = {}
+    defaults: dict[str, Any] = {}
+    developer_role: bool = False
+    single_system: bool = False
+    stream_options: bool = False
+    message_name: bool = True
+    strict_tools: bool = True
+    inline_defs: bool = False
+    tool_ids: Literal["any", "alnum9"] = "any"
+    tools_via: Literal["native", "schema"] = "native"
+    json_schema: Literal["native", "object"] = "native"
+    efforts: tuple[str, ...] | None = None
+    effort_rename: dict[str, str] = {}
+    replay_reasoning: str | None = None
+    replay_details: str | None = None
+    think_tags: bool = False
+    reasoning_outside: bool = False
+    cached_tokens_path: str | None = None
+    usage_path: str | None = None
+    cost_path: str | None = None
+    finish_reasons: dict[str, str] = {}
+    reasons: bool = False
+    drop_reasoning: frozenset[str] = frozenset()
+    tools_effort: str | None = None
+    per_model: dict[str, dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        for field in ("drop", "drop_reasoning"):
+            names: frozenset[str] = getattr(self, field)
+            if "sampling" in names:
+                msgspec.structs.force_setattr(self, field, (names - {"sampling"}) | SAMPLING)
+        for override in self.per_model.values():
+            msgspec.convert(override, ChatDialect)
+
+    def for_model(self, model: str) -> ChatDialect:
+        """The dialect as it holds for one model name, without regard to case."""
+        name = model.lower()
+        found = max((part for part in self.per_model if part in name), key=lambda part: (len(part), part), default=None)
+        if found is None:
+            return self
+        override = self.per_model[found]
+        checked = msgspec.convert(override, ChatDialect)
+        return msgspec.structs.replace(self, per_model={}, **{field: getattr(checked, field) for field in override})
+
+
+class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    How one server speaks ``anthropic_messages``.
+
+    A pattern is a part of a model's name, lower case, dots written as dashes; it counts where no digit follows it, so
+    that ``fable-5-2`` is not in ``fable-5-20260609``.
+
+    Attributes:
+        max_tokens: patterns of model names -> the output limit sent when the caller gives none; the longest pattern
+            that occurs in the name wins, ``""`` is the default.
+        no_sampling: patterns of models that reject temperature, top_p and top_k.
+        no_forced_tools: patterns of models that reject tool_choice ``any`` and ``tool``.
+        no_prefill: patterns of models that reject a trailing assistant message.
+        no_thinking: patterns of models that cannot think.
+        adaptive_thinking: patterns of models that think adaptively (effort) instead of with a budget.
+        no_budget: patterns of those that reject ``thinking.budget_tokens``; the others take both.
+        always_thinking: patterns of models whose thinking cannot be switched off.
+        between_tools: patterns of those that can at least be held to thinking between tools.
+        strict_thinking: whether thinking excludes a temperature other than 1, top_k and a top_p under 0.95, and
+            thinking with a budget excludes forced tools too.
+        effort: patterns of models that know ``output_config.effort`` -> the efforts, weakest first; the longest wins.
+        effort_needs_thinking: patterns of models that reject ``xhigh`` and ``max`` while thinking is switched off.
+        native_schema: patterns of models that know ``output_config.format`` and strict tools; the others get a forced
+            tool.
+        system_in_messages: patterns of models that honour role ``system`` inside messages.
+        clamp: parameter -> [lowest, highest] accepted value; outside is an UnsupportedParameterError, or moved to the
+            nearest bound with drop_params.
+        defaults: body fields sent unless the caller gives them.
+        drop: parameters that this server cannot take.
+    """
+
+    max_tokens: dict[str, int] = msgspec.field(default_factory=lambda: {"": 8192})
+    no_sampling: tuple[str, ...] = ()
+    no_forced_tools: tuple[str, ...] = ()
+    no_prefill: tuple[str, ...] = ()
+    no_thinking: tuple[str, ...] = ()
+    adaptive_thinking: tuple[str, ...] = ()
+    no_budget: tuple[str, ...] = ()
+    always_thinking: tuple[str, ...] = ()
+    between_tools: tuple[str, ...] = ()
+    strict_thinking: bool = False
+    effort: dict[str, tuple[str, ...]] = {}
+    effort_needs_thinking: tuple[str, ...] = ()
+    native_schema: tuple[str, ...] = ()
+    system_in_messages: tuple[str, ...] = ()
+    clamp: dict[str, tuple[float, float]] = msgspec.field(default_factory=lambda: {"temperature": (0.0, 1.0)})
+    defaults: dict[str, Any] = {}
+    drop: frozenset[str] = frozenset()
+
+
+class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A checked row.
+
+    Attributes:
+        name: the provider's key.
+        base_url: its address without the family's path; None when the user must give it.
+        aliases: other names of the provider, lower case.
+        key_variables: environment variables of its key, first one that is set wins.
+        api_key_attr: the field of ``LLMConfig`` with its key.
+        key_optional: whether it answers without a key (local servers).
+        families: API families it serves, the default first.
+        paths: family -> path appended to the base URL, where it is not the family's own.
+        auth: header and prefix that carry the key: ``bearer``, ``x-api-key``, or any header name.
+        variable_auth: key variable -> ``auth`` of a key that came from it, where it differs.
+        headers: headers sent with every request.
+        models: substrings of model names that mean this provider (see ``resolution.py``).
+        not_models: substrings that look like it and are not.
+        strip_prefix: whether an explicit ``provider/`` prefix is taken off the model name that is sent.
+        chat, messages: the dialects of its families.
+        error_codes: the provider's code or type -> a category of ``classify.py``.
+        supervisor: ``module:name`` of code that starts the server and gives its address (the embedded model).
+        api_key: a key given with the row itself, a ``Secret``; used where the configuration has none.
+        free: whether it costs nothing by nature (the embedded model).
+        status: ``live``, or ``retired DATE``; successor: what to use instead.
+        client_class, generate_map, supports_caching: as in the seed guide.
+        source, checked: where the facts come from and the day they were checked.
+    """
+
+    name: str
+    base_url: str | None = None
+    aliases: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
+    api_key_attr: str | None = None
+    key_optional: bool = False
+    families: tuple[Family, ...] = ("openai_chat",)
+    paths: dict[str, str] = {}
+    auth: str = "bearer"
+    variable_auth: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    models: tuple[str, ...] = ()
+    not_models: tuple[str, ...] = ()
+    strip_prefix: bool = True
+    chat: ChatDialect = ChatDialect()
+    messages: MessagesDialect = MessagesDialect()
+    error_codes: dict[str, str] = {}
+    supervisor: str | None = None
+    default_model: str | None = None
+    status: str = "live"
+    successor: str | None = None
+    client_class: Any = None
+    generate_map: dict[str, str] = {}
+    supports_caching: bool = False
+    free: bool = False
+    api_key: Any = None
+    notes: str = ""
+    source: str = ""
+    checked: str = ""
+
+    @classmethod
+    def parse(cls, name: str, row: Mapping[str, Any]) -> ProviderRow:
+        """
+        Check a row.
+
+        Raises:
+            ConfigurationError: a field is unknown or has the wrong type; the message names the nearest field.
+        """
+        known = set(cls.__struct_fields__) - {"name"}
+        for field in row:
+            if field not in known:
+                near = difflib.get_close_matches(field, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+                raise ConfigurationError(f"provider {name!r}: unknown field {field!r} in its row{hint}")
+        try:
+            parsed = msgspec.convert({**row, "name": name}, cls)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"provider {name!r}: its row is wrong: {error}") from error
+        if parsed.api_key_attr is None:
+            parsed = msgspec.structs.replace(parsed, api_key_attr=f"{name}_api_key")
+        if not parsed.key_variables:
+            parsed = msgspec.structs.replace(parsed, key_variables=(f"{name.upper()}_API_KEY",))
+        return parsed

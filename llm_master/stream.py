@@ -1,0 +1,179 @@
+"""
+An answer while it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from llm_master.errors import LLMError
+from llm_master.events import EndEvent, StreamEvent, TextEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from typing import Self
+
+    from llm_master.classes import LLMResponse
+
+__all__ = ["LLMStream", "StreamSource"]
+
+
+class StreamSource:
+    """
+    Where a stream's pieces come from.
+
+    ``batch`` holds pieces not given out yet: ``str`` for text, events for the rest. ``response`` is the whole answer
+    once the source ended, None before.
+    """
+
+    batch: Sequence[str | StreamEvent] = ()
+    response: LLMResponse | None = None
+
+    async def advance(self) -> bool:
+        """Put the next pieces into ``batch``; False when the answer is whole and nothing more comes."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Stop at once and close the provider's connection; may be called at any time, also twice."""
+
+
+class LLMStream:
+    """
+    A streamed answer: ``async for text in stream``.
+
+    ``stream.events()`` gives typed events instead, ``await stream.text()`` the whole text. When it has ended,
+    ``stream.response`` is the full ``LLMResponse``. Leaving the loop early closes the provider's connection at once.
+    It can be read once.
+
+    Raises while read:
+        StreamInterrupted: the stream ended before its answer did; the error holds the partial text.
+        ProviderError: the provider reported an error.
+    """
+
+    __slots__ = ("_source", "_started")
+
+    def __init__(self, source: StreamSource) -> None:
+        self._source = source
+        self._started = False
+
+    @property
+    def response(self) -> LLMResponse:
+        """The whole answer; raises LLMError while the stream has not ended."""
+        response = self._source.response
+        if response is None:
+            raise LLMError("the stream has not ended yet: read it to its end, then take stream.response")
+        return response
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        self._begin()
+        return self._texts()
+
+    def _begin(self) -> None:
+        if self._started:
+            raise LLMError("a stream can be read once; keep what it gave, or take stream.response")
+        self._started = True
+
+    async def _texts(self) -> AsyncGenerator[str, None]:
+        source = self._source
+        try:
+            while True:
+                for piece in source.batch:
+                    if piece.__class__ is str:
+                        yield piece
+                if not await source.advance():
+                    return
+        finally:
+            source.abandon()
+
+    async def batches(self) -> AsyncGenerator[list[str], None]:
+        """The text as lists of the pieces that arrived together, for callers to whom each step is dear."""
+        self._begin()
+        source = self._source
+        try:
+            while True:
+                texts = [piece for piece in source.batch if isinstance(piece, str)]
+                if texts:
+                    yield texts
+                if not await source.advance():
+                    return
+        finally:
+            source.abandon()
+
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
+        """Every event as a typed object, an ``EndEvent`` with the response last."""
+        self._begin()
+        source = self._source
+        try:
+            while True:
+                for piece in source.batch:
+                    yield TextEvent(piece) if isinstance(piece, str) else piece
+                if not await source.advance():
+                    break
+            yield EndEvent(self.response)
+        finally:
+            source.abandon()
+
+    async def text(self) -> str:
+        """Read the stream to its end and return the whole text."""
+        if self._source.response is None:
+            self._begin()
+            try:
+                while await self._source.advance():
+                    pass
+            finally:
+                self._source.abandon()
+        return self.response.content
+
+    async def aclose(self) -> None:
+        """Stop reading and close the provider's connection."""
+        self._started = True
+        self._source.abandon()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # an interpreter that is going down may have lost anything
+            self._source.abandon()
+
+
+class OneAnswer(StreamSource):
+    """A stream over an answer that is there as a whole (a cached one, or a server that did not stream)."""
+
+    def __init__(self, response: LLMResponse) -> None:
+        self.batch = [response.content] if response.content else []
+        self._whole = response
+
+    async def advance(self) -> bool:
+        """Nothing more comes."""
+        self.batch = ()
+        self.response = self._whole
+        return False
+
+
+class Generated(StreamSource):
+    """A stream over a custom provider's own async iterator of text."""
+
+    def __init__(self, pieces: AsyncIterator[Any], finish: Any) -> None:
+        self._pieces = pieces
+        self._finish = finish
+        self._texts: list[str] = []
+
+    async def advance(self) -> bool:
+        """The next piece of text."""
+        try:
+            piece = str(await anext(self._pieces))
+        except StopAsyncIteration:
+            self.batch = ()
+            self.response = self._finish("".join(self._texts))
+            return False
+        self._texts.append(piece)
+        self.batch = [piece]
+        return True
+
+    def abandon(self) -> None:
+        """Nothing to close here: the generator's own clean-up runs when it is dropped."""

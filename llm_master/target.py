@@ -1,0 +1,273 @@
+"""
+One model at one provider, ready to be called: address, headers, dialect and wire family, prepared once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from llm_master.classify import error_from_response, excerpt
+from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
+from llm_master.pricing import Pricer
+from llm_master.redaction import Secret
+from llm_master.rows import ChatDialect
+from llm_master.transport import Endpoint, OpenStream
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from llm_master.classes import LLMResponse, Request
+    from llm_master.config import LLMConfig
+    from llm_master.rows import ProviderRow
+    from llm_master.transport import Transport
+
+__all__ = ["FAMILIES", "Target", "key_id"]
+
+#: API family -> the module with its three verbs, and the field of the row that holds its dialect.
+FAMILIES: dict[str, tuple[str, str]] = {
+    "openai_chat": ("llm_master.wire.openai_chat", "chat"),
+    "anthropic_messages": ("llm_master.wire.anthropic_messages", "messages"),
+}
+_USER_AGENT = "llm-master"
+
+
+def key_id(key: str | None) -> str | None:
+    """A public name of a key: the first 8 hex digits of its SHA-256, which tell keys apart and nothing more."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else None
+
+
+class Target:
+    """
+    A model at a provider.
+
+    Args:
+        row: the provider's checked row.
+        config: where its key and address come from.
+        transport: what sends its requests.
+        model: the name to send; asked: the name as the caller gave it.
+        api: one of the row's families, None for its first.
+
+    Raises:
+        ConfigurationError: no address, a retired provider, an unknown family, an unusable header.
+        MissingKeyError: no key where one is needed.
+    """
+
+    __slots__ = (
+        "_auth",
+        "_endpoint",
+        "_family",
+        "_served_at",
+        "_server",
+        "asked",
+        "dialect",
+        "family",
+        "key_id",
+        "model",
+        "provider",
+        "row",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        row: ProviderRow,
+        config: LLMConfig,
+        transport: Transport,
+        *,
+        model: str,
+        asked: str,
+        api: str | None = None,
+    ) -> None:
+        self.row = row
+        self.provider = row.name
+        self.model = model
+        self.asked = asked
+        self.transport = transport
+        self.family = _family(row, api)
+        module, dialect = FAMILIES[self.family]
+        self._family: Any = importlib.import_module(module)
+        found: Any = getattr(row, dialect)
+        self.dialect: Any = found.for_model(model) if isinstance(found, ChatDialect) else found
+        self._server: Any = None
+        self._served_at: tuple[str, str] | None = None
+        self._auth: str | None = None
+        self.key_id: str | None = None
+        self._endpoint: Endpoint | None = None
+        if row.status != "live":
+            after = f"; use {row.successor} instead" if row.successor else ""
+            raise ConfigurationError(f"{row.name} is {row.status} and cannot serve {model!r}{after}")
+        given = config.url_for(row.name)
+        if given is None and row.supervisor is not None:
+            module_name, _, name = row.supervisor.partition(":")
+            self._server = getattr(importlib.import_module(module_name), name).shared(model, config)
+            self._server.retain()
+            return
+        key = config.key_for(row.api_key_attr or f"{row.name}_api_key", row.key_variables)
+        if key is not None:
+            self._auth = next(
+                (auth for variable, auth in row.variable_auth.items() if config.key_for("", (variable,)) == key), None
+            )
+        self._prepare(given, key if key is not None else row.api_key)
+
+    def _prepare(self, given: tuple[str, bool] | None, key: Secret | None) -> None:
+        row = self.row
+        if given is None and row.base_url is None:
+            raise ConfigurationError(
+                f"{row.name} has no fixed address, so {self.asked!r} cannot be sent:"
+                f" set {row.name.upper()}_BASE_URL or LLMConfig(base_urls={{{row.name!r}: 'http://...'}})"
+            )
+        url, is_endpoint = given if given is not None else (str(row.base_url), False)
+        if not is_endpoint:
+            url = url.rstrip("/") + row.paths.get(self.family, self._family.PATH)
+        if key is None and not row.key_optional:
+            raise MissingKeyError(
+                f"{row.name} needs an API key for {self.asked!r}: set {' or '.join(row.key_variables)}"
+                f" (environment or .env), or LLMConfig({row.api_key_attr}=...)"
+            )
+        self._address(url, key)
+
+    def _address(self, url: str, key: str | None) -> None:
+        row = self.row
+        headers: dict[str, str] = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": _USER_AGENT,
+            **row.headers,
+        }
+        if key:
+            auth = self._auth or row.auth
+            name, value = ("Authorization", f"Bearer {key}") if auth == "bearer" else (auth, key)
+            headers[name] = Secret(value)
+        self.key_id = key_id(key)
+        self._endpoint = Endpoint(url, headers, provider=row.name, model=self.model, secrets=(key,) if key else ())
+
+    @property
+    def url(self) -> str | None:
+        """The full address, None until a supervised server runs."""
+        return str(self._endpoint.url) if self._endpoint is not None else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request; the key among them shows as ``***``."""
+        return dict(self._endpoint.headers) if self._endpoint is not None else {}
+
+    async def endpoint(self, extra: dict[str, str] | None = None, timeout: float | None = None) -> Endpoint:
+        """Where to send a request, with the caller's extra headers; starts a supervised server if need be."""
+        if self._server is not None:
+            served = await self._server.endpoint(timeout)
+            if served != self._served_at:
+                base, key = served
+                self._address(base + self.row.paths.get(self.family, self._family.PATH), key)
+                self._served_at = served
+        assert self._endpoint is not None  # noqa: S101  # set by __init__ or just above
+        return self._endpoint.with_headers(extra) if extra else self._endpoint
+
+    async def send(self, request: Request, timeout: aiohttp.ClientTimeout) -> LLMResponse:
+        """
+        One request, one whole answer.
+
+        Raises:
+            ProviderError: typed by what the answer's body, then its status, says.
+        """
+        endpoint = self._endpoint
+        if endpoint is None or self._server is not None or request.headers:
+            endpoint = await self.endpoint(request.headers, timeout.total)
+        answer = await self.transport.post(endpoint, self._family.encode(request, self.dialect), timeout)
+        if answer.status != 200:
+            self._refuse(answer.status, answer.body, answer.headers, endpoint)
+        response: LLMResponse = self._family.decode(answer.body, request, self.dialect)
+        self.complete(response, answer.headers)
+        return response
+
+    async def open(self, request: Request, timeout: aiohttp.ClientTimeout) -> tuple[OpenStream, Any]:
+        """One streamed request: the open stream and the fold that reads it; raises as ``send``."""
+        endpoint = await self.endpoint(request.headers, timeout.total)
+        stream = await self.transport.open(endpoint, self._family.encode(request, self.dialect), timeout)
+        try:
+            if stream.status != 200:
+                self._refuse(stream.status, await stream.rest(), stream.headers, endpoint)
+            return stream, self._family.Fold(request, self.dialect)
+        except BaseException:
+            stream.close()
+            raise
+
+    def decode(self, body: bytes, request: Request, headers: Any) -> LLMResponse:
+        """A whole answer to a streamed request, as some servers give."""
+        response: LLMResponse = self._family.decode(body, request, self.dialect)
+        self.complete(response, headers)
+        return response
+
+    def complete(self, response: LLMResponse, headers: Any) -> None:
+        """Fill in what only the target knows."""
+        response.model_name = self.asked
+        response.provider = self.provider
+        if response.model is None:
+            response.model = self.model
+        found = headers.get("x-request-id") or headers.get("request-id")
+        if found:
+            response.request_id = found
+        response.pricer = Pricer(self.asked, self.provider, response.model, time.time(), self.row.free)
+
+    def encode(self, request: Request) -> bytes:
+        """The JSON body that would be sent."""
+        body: bytes = self._family.encode(request, self.dialect)
+        return body
+
+    def _refuse(self, status: int, body: bytes, headers: Any, endpoint: Endpoint) -> None:
+        request_id = headers.get("x-request-id") or headers.get("request-id")
+        if 200 <= status < 300:
+            return
+        if 300 <= status < 400:
+            raise ResponseError(
+                f"{self.provider} answered {self.model!r} with a redirect to {excerpt(headers.get('Location', '?'))};"
+                " keys do not follow redirects: set its base URL to the final address",
+                provider=self.provider,
+                model=self.model,
+                status_code=status,
+                retryable=False,
+            )
+        raise error_from_response(
+            status,
+            body,
+            provider=self.provider,
+            model=self.model,
+            headers=headers,
+            rules=self.row.error_codes,
+            secrets=endpoint.secrets,
+            request_id=request_id,
+        )
+
+    def release(self) -> None:
+        """Let go of a supervised server."""
+        if self._server is not None:
+            self._server.release()
+
+
+def _family(row: ProviderRow, api: str | None) -> str:
+    if api is None:
+        return row.families[0]
+    wanted = _API_NAMES.get(api, api)
+    if wanted in row.families:
+        return wanted
+    raise ConfigurationError(f"{row.name} does not serve api={api!r}; it serves {', '.join(row.families)}")
+
+
+_API_NAMES = {"chat": "openai_chat", "messages": "anthropic_messages", "responses": "openai_responses"}
+
+
+def wrap(error: Exception, provider: str, model: str) -> ProviderError:
+    """The typed error for whatever a custom provider raised."""
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        from llm_master.errors import APITimeoutError
+
+        return APITimeoutError(f"{provider} did not answer {model!r} in time", provider=provider, model=model)
+    return ProviderError(
+        f"{provider} failed for {model!r}: {type(error).__name__}: {error}; see its cause",
+        provider=provider,
+        model=model,
+    )

@@ -1,0 +1,123 @@
+"""
+The body of a whole answer as an ``LLMResponse``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import msgspec
+
+from llm_master.classes import LLMResponse, Request, ToolCall
+from llm_master.classify import error_from_object, excerpt
+from llm_master.errors import ResponseError
+from llm_master.rows import MessagesDialect
+from llm_master.wire.anthropic_answer import UNREADABLE, Gathered, WireUsage, respond
+from llm_master.wire.anthropic_draft import SCHEMA_TOOL, schema_tool_wanted
+from llm_master.wire.anthropic_opaque import opaque_of
+from llm_master.wire.anthropic_rules import rules_for
+
+__all__ = ["decode"]
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    id: str = ""
+    name: str = ""
+    input: msgspec.Raw = _NOTHING
+    citations: list[Any] | None = None
+    caller: Any = None
+    toolset_name: Any = None
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block]
+    id: str | None = None
+    model: str | None = None
+    usage: WireUsage | None = None
+    stop_reason: str | None = None
+    stop_details: Any = None
+
+
+class _Turn(msgspec.Struct):
+    content: list[dict[str, Any]]
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_TURN = msgspec.json.Decoder(_Turn)
+
+
+def decode(body: bytes, request: Request, dialect: MessagesDialect) -> LLMResponse:
+    """
+    Read an answer.
+
+    Raises:
+        ProviderError: the body is an error object; typed by what it says.
+        ResponseError: the body is not JSON, or not a message.
+    """
+    try:
+        message = _MESSAGE.decode(body)
+    except UNREADABLE as error:
+        _refuse(body, request, error)
+    schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
+    gathered = Gathered()
+    plain = True
+    for block in message.content:
+        kind = block.type
+        if kind == "text":
+            if block.text:
+                gathered.texts.append(block.text)
+            if block.citations:
+                gathered.citations.extend(block.citations)
+        elif kind == "tool_use":
+            arguments = bytes(block.input).decode() if block.input else "{}"
+            if schema and block.name == SCHEMA_TOOL:
+                gathered.structured = arguments
+            else:
+                gathered.calls.append(ToolCall(block.id, block.name, raw_arguments=arguments))
+                plain = plain and block.caller is None and block.toolset_name is None
+        else:
+            plain = False
+            if block.thinking:
+                gathered.thoughts.append(block.thinking)
+    return respond(
+        request,
+        gathered,
+        id=message.id,
+        model=message.model,
+        usage=message.usage or WireUsage(),
+        stop_reason=message.stop_reason or "null",
+        stop_details=message.stop_details,
+        opaque=None if plain else _opaque(body, request, schema=schema),
+        raw_body=body,
+    )
+
+
+def _opaque(body: bytes, request: Request, *, schema: bool) -> dict[str, Any] | None:
+    blocks = _TURN.decode(body).content
+    return opaque_of((each for each in blocks if not (schema and each.get("name") == SCHEMA_TOOL)), request)
+
+
+def _refuse(body: bytes, request: Request, cause: Exception) -> NoReturn:
+    provider, model = request.provider, request.model
+    try:
+        found = msgspec.json.decode(body)
+    except UNREADABLE:
+        what = "not JSON"
+    else:
+        if isinstance(found, dict) and ("error" in found or found.get("type") == "error"):
+            raise error_from_object(
+                found, provider=provider, model=model, request_id=found.get("request_id")
+            ) from cause
+        what = f"no message ({cause})"
+    raise ResponseError(
+        f"{provider} answered {model!r} with {what}: {excerpt(body)}; try again or check the base URL",
+        provider=provider,
+        model=model,
+        status_code=200,
+        body=excerpt(body),
+    ) from cause

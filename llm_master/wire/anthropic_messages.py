@@ -1,0 +1,16 @@
+"""
+The wire family ``anthropic_messages``: ``POST {base}/messages`` of Anthropic and the servers that speak like it.
+
+``encode`` writes a request's body (``anthropic_encode`` and the files it names), ``decode`` reads a whole answer, and
+``Fold`` a streamed one.
+"""
+
+from __future__ import annotations
+
+from llm_master.wire.anthropic_decode import decode
+from llm_master.wire.anthropic_encode import encode
+from llm_master.wire.anthropic_fold import Fold
+
+__all__ = ["PATH", "Fold", "decode", "encode"]
+
+PATH = "/messages"

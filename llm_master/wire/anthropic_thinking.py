@@ -1,0 +1,170 @@
+"""
+How much a model thinks: ``reasoning_effort`` and ``thinking_budget`` in the words that its generation knows.
+
+Newer models think adaptively and take an effort; older ones take a budget of tokens, which is derived from the effort.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_master.errors import InvalidRequestError
+from llm_master.wire.anthropic_draft import Draft
+
+__all__ = ["BUDGETS", "THINKING", "write_thinking"]
+
+#: The parameters that are written here.
+THINKING = ("thinking", "output_config", "reasoning_effort", "thinking_budget")
+
+#: Effort -> tokens to think with, for models that take a budget, and the way back.
+BUDGETS: dict[str, int] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16384,
+    "xhigh": 32768,
+    "max": 65536,
+}
+_EFFORTS = tuple(BUDGETS)
+_LEAST_BUDGET = 1024
+_TOP_EFFORTS = ("xhigh", "max")
+
+
+def write_thinking(draft: Draft) -> None:
+    """
+    Write ``thinking`` and ``output_config`` into the body; ``max_tokens`` must be there already.
+
+    Raises:
+        InvalidRequestError: parameters that contradict each other.
+        UnsupportedParameterError: what the model cannot do, unless drop_params is set.
+    """
+    params = draft.params
+    if "thinking" in params:
+        draft.body["thinking"] = params.pop("thinking")
+    if "output_config" in params:
+        config = params.pop("output_config")
+        if not isinstance(config, dict):
+            raise InvalidRequestError(f"{draft.target}: output_config is a dict, not {config!r}")
+        draft.body["output_config"] = dict(config)
+    effort = params.pop("reasoning_effort", None)
+    budget = params.pop("thinking_budget", None)
+    if budget is not None:
+        if "thinking" in draft.body or effort is not None:
+            other = "thinking" if "thinking" in draft.body else "reasoning_effort"
+            raise InvalidRequestError(f"{draft.target}: give thinking_budget or {other}, not both")
+        _write_budget(draft, budget)
+    elif effort is not None:
+        _write_effort(draft, effort)
+    _check_top_effort(draft)
+
+
+def _write_effort(draft: Draft, effort: Any) -> None:
+    if effort == "none":
+        if "thinking" in draft.body:
+            raise InvalidRequestError(f"{draft.target}: give thinking or reasoning_effort='none', not both")
+        _switch_off(draft, "reasoning_effort")
+        return
+    if effort not in BUDGETS:
+        draft.refuse("reasoning_effort", f"{effort!r} is no effort", f"give one of none, {', '.join(_EFFORTS)}")
+        return
+    rules = draft.rules
+    if rules.no_thinking:
+        draft.refuse("reasoning_effort", "it does not think", "use a model that does")
+        return
+    if rules.effort:
+        _put_effort(draft, _nearest(effort, rules.effort))
+    elif "thinking" in draft.body:
+        raise InvalidRequestError(f"{draft.target}: give thinking or reasoning_effort, not both")
+    if "thinking" not in draft.body:
+        if rules.adaptive_thinking:
+            draft.body["thinking"] = {"type": "adaptive"}
+        else:
+            _think_with(draft, BUDGETS[effort])
+
+
+def _think_with(draft: Draft, wanted: int) -> None:
+    limit = draft.body["max_tokens"]
+    if limit <= _LEAST_BUDGET:
+        draft.refuse(
+            "reasoning_effort",
+            f"thinking takes {_LEAST_BUDGET} tokens at least and max_tokens is {limit}",
+            "raise max_tokens",
+        )
+        return
+    # The budget is part of max_tokens; half of it is kept for the answer.
+    budget = max(_LEAST_BUDGET, min(wanted, limit // 2))
+    draft.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _write_budget(draft: Draft, budget: Any) -> None:
+    rules = draft.rules
+    if not isinstance(budget, int) or isinstance(budget, bool) or budget < -1:
+        raise InvalidRequestError(f"{draft.target}: thinking_budget is a number of tokens, not {budget!r}")
+    if budget == 0:
+        _switch_off(draft, "thinking_budget")
+    elif rules.no_thinking:
+        draft.refuse("thinking_budget", "it does not think", "use a model that does")
+    elif rules.no_budget or (budget == -1 and rules.adaptive_thinking):
+        draft.body["thinking"] = {"type": "adaptive"}
+        if budget > 0 and rules.effort:
+            fitting = [effort for effort, tokens in BUDGETS.items() if tokens <= budget]
+            _put_effort(draft, _nearest(fitting[-1] if fitting else "minimal", rules.effort))
+    elif budget == -1:
+        draft.refuse("thinking_budget", "it needs a number of tokens", "give one")
+    else:
+        _put_budget(draft, budget)
+
+
+def _put_budget(draft: Draft, budget: int) -> None:
+    most = draft.body["max_tokens"] - 1
+    if not _LEAST_BUDGET <= budget <= most:
+        draft.refuse(
+            "thinking_budget",
+            f"{budget} is not between {_LEAST_BUDGET} and max_tokens - 1 = {most}",
+            "change it or max_tokens",
+        )
+        if most < _LEAST_BUDGET:
+            return
+        budget = min(max(budget, _LEAST_BUDGET), most)
+    draft.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _switch_off(draft: Draft, parameter: str) -> None:
+    rules = draft.rules
+    if rules.no_thinking:
+        return
+    if rules.between_tools:
+        draft.body["thinking"] = {"type": "between_tools"}
+    elif rules.always_thinking:
+        draft.refuse(parameter, "its thinking cannot be switched off", "reasoning_effort='low' is the least")
+    else:
+        draft.body["thinking"] = {"type": "disabled"}
+
+
+def _put_effort(draft: Draft, effort: str) -> None:
+    config = draft.body.setdefault("output_config", {})
+    if config.get("effort") not in (None, effort):
+        raise InvalidRequestError(f"{draft.target}: give output_config.effort or reasoning_effort, not both")
+    config["effort"] = effort
+
+
+def _nearest(effort: str, known: tuple[str, ...]) -> str:
+    if effort in known:
+        return effort
+    wanted = _EFFORTS.index(effort)
+    return min(
+        known,
+        key=lambda each: (abs(_EFFORTS.index(each) - wanted), -_EFFORTS.index(each)) if each in BUDGETS else (99, 0),
+    )
+
+
+def _check_top_effort(draft: Draft) -> None:
+    if not draft.rules.effort_needs_thinking:
+        return
+    thinking, config = draft.body.get("thinking"), draft.body.get("output_config")
+    off = isinstance(thinking, dict) and thinking.get("type") == "disabled"
+    if off and config and config.get("effort") in _TOP_EFFORTS:
+        draft.refuse(
+            "reasoning_effort", f"effort {config['effort']!r} is for thinking, which is switched off", "give 'high'"
+        )
+        config["effort"] = "high"

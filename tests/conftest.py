@@ -1,0 +1,28 @@
+"""
+Fixtures of all tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from support.fault_server import FaultServer
+
+_ENDINGS = ("_KEY", "_TOKEN", "_BASE_URL", "_API_URL", "_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the keys, addresses and proxies of whoever runs it."""
+    for name in list(os.environ):
+        if name.upper().endswith(_ENDINGS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fault_server() -> Iterator[FaultServer]:
+    """A provider on a loopback socket; it answers well until told otherwise."""
+    with FaultServer() as server:
+        yield server
