@@ -41,11 +41,11 @@ clean: ## remove what the other targets made
 	rm -rf .venv build dist llm_master.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The first suitable interpreter becomes tools/environment.py, which does nothing when .venv holds what the locks say.
+# The first suitable interpreter becomes tools/make_venv.py, which does nothing when .venv holds what the locks say.
 venv-run venv-dev:
 	@for python in $(CANDIDATES); do \
 	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	        exec "$$python" tools/environment.py $(@:venv-%=%); \
+	        exec "$$python" tools/make_venv.py $(@:venv-%=%); \
 	    fi; \
 	done; \
 	echo 'No Python 3.11 or newer with its venv module among: $(CANDIDATES).' >&2; \

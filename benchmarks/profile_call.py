@@ -6,7 +6,8 @@ Where the time of one of our calls goes: writes PROFILE.md.
 
 Two views, because each lies in its own way. A sampling profiler looks at the stack every millisecond and hardly slows
 anything down: its shares are true, its detail is coarse, C code counts for the Python line that called it, and samples
-in which the event loop waits for the network are left out. cProfile counts every call exactly, but makes each one dearer, so its times are only good for their order.
+in which the event loop waits for the network are left out. cProfile counts every call exactly, but makes each one
+dearer, so its times are only good for their order.
 """
 
 from __future__ import annotations

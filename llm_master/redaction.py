@@ -117,7 +117,3 @@ class Secret(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Secret, ("",))
-
-    # str has its own __reduce_ex__, which copies the value; protocol 2 and up would prefer it.
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return self.__reduce__()

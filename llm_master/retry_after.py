@@ -6,7 +6,6 @@ Sources: the vendors' error documentation and client code, state 2026-11-21.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -88,7 +87,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _sane(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) and 0.0 <= seconds <= _MAX_WAIT else None
+    return seconds if 0.0 <= seconds <= _MAX_WAIT else None  # NaN is in no range
 
 
 def _duration(text: str) -> float | None:

@@ -48,7 +48,8 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         json_schema: ``native``, or ``object``: the server knows only ``json_object``; the schema goes into the prompt.
         efforts: reasoning efforts that the server knows, weakest first; None: passed as given; (): none at all.
         effort_rename: effort -> the server's word, ``{"max": "xhigh"}``.
-        replay_reasoning: the field in which reasoning text is given back in history (``reasoning_content``), or None.
+        replay_reasoning: the field in which reasoning text is given back in history (``reasoning_content``),
+            ``thinking_part`` for a part of the content before the text (Mistral), or None.
         replay_details: field of a message to be replayed unchanged (``reasoning_details``), or None.
         think_tags: whether ``<think>...</think>`` at the start of the content is reasoning.
         reasoning_outside: whether ``completion_tokens`` excludes reasoning (checked against the total).

@@ -11,17 +11,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llm_master.classify import error_from_response, excerpt
+from llm_master.endpoint import Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
 from llm_master.pricing import Pricer
 from llm_master.redaction import Secret
 from llm_master.rows import ChatDialect
-from llm_master.transport import Endpoint, OpenStream
 
 if TYPE_CHECKING:
     import aiohttp
 
     from llm_master.classes import LLMResponse, Request
     from llm_master.config import LLMConfig
+    from llm_master.incoming import OpenStream
     from llm_master.rows import ProviderRow
     from llm_master.transport import Transport
 

@@ -1,5 +1,5 @@
 """
-The one place that opens a socket: aiohttp sessions, one an event loop, and what their failures mean.
+The one place that opens a socket: aiohttp sessions, one an event loop.
 """
 
 from __future__ import annotations
@@ -9,99 +9,23 @@ import io
 import os
 import threading
 import weakref
-import zlib
 from typing import TYPE_CHECKING, Any
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
-from multidict import CIMultiDict
-from yarl import URL
 
-from llm_master.errors import (
-    APIConnectionError,
-    APITimeoutError,
-    ConfigurationError,
-    ProviderError,
-    ResponseError,
-    ResponseTooLargeError,
-)
-from llm_master.redaction import redact
+from llm_master.endpoint import translate
+from llm_master.errors import ProviderError
+from llm_master.incoming import OpenStream, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator
 
-__all__ = ["MAX_BODY", "Answer", "Endpoint", "OpenStream", "Transport", "check_header"]
+    from llm_master.endpoint import Endpoint
 
-#: Bytes of a decoded answer that are read at most.
-MAX_BODY = 64 * 1024 * 1024
+__all__ = ["Answer", "Transport"]
+
 _LARGE_BODY = 1024 * 1024
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class Endpoint:
-    """
-    Where requests of one target go, prepared once.
-
-    Args:
-        url: the full address.
-        headers: every header of the request, the key among them as a ``Secret``.
-        provider, model: for messages of errors.
-        secrets: the keys in the headers, masked wherever a server echoes them.
-
-    Raises:
-        ConfigurationError: a header holds a control character; nothing is sent.
-    """
-
-    __slots__ = ("headers", "model", "provider", "proxy", "secrets", "url")
-
-    def __init__(
-        self, url: str, headers: Mapping[str, str], *, provider: str, model: str, secrets: tuple[str, ...] = ()
-    ) -> None:
-        for name, value in headers.items():
-            check_header(name, value)
-        self.url = URL(url, encoded=True)
-        self.headers: CIMultiDict[str] = CIMultiDict(headers)
-        self.provider = provider
-        self.model = model
-        self.secrets = secrets
-        self.proxy = _proxy_for(self.url)
-
-    def with_headers(self, extra: Mapping[str, str]) -> Endpoint:
-        """The same endpoint with a caller's extra headers, which replace equal ones."""
-        for name, value in extra.items():
-            check_header(name, value)
-        copy = Endpoint.__new__(Endpoint)
-        copy.url, copy.provider, copy.model = self.url, self.provider, self.model
-        copy.secrets, copy.proxy = self.secrets, self.proxy
-        copy.headers = CIMultiDict(self.headers)
-        copy.headers.update(extra)
-        return copy
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.provider}, {redact(str(self.url))})"
-
-
-def check_header(name: str, value: str) -> None:
-    """Refuse control characters in a header, so that no request can be split; raises ConfigurationError."""
-    if not name or not name.isascii() or any(c <= " " or c in {":", "\x7f"} for c in name):
-        raise ConfigurationError(f"header name {name!r} holds a character that HTTP does not allow; correct it")
-    if any((c < " " and c != "\t") or c == "\x7f" for c in value):
-        raise ConfigurationError(f"the value of header {name!r} holds a control character (CR, LF ...); correct it")
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(
-            f"the value of header {name!r} holds a character outside latin-1; correct it"
-        ) from error.with_traceback(None)
-
-
-def _proxy_for(url: URL) -> str | None:
-    """The proxy that the environment names for an address, resolved once; never for loopback."""
-    host = url.host or ""
-    if host in _LOOPBACK or host.startswith("127.") or proxy_bypass(host):
-        return None
-    return getproxies().get(url.scheme)
 
 
 class Answer(msgspec.Struct):
@@ -110,176 +34,6 @@ class Answer(msgspec.Struct):
     status: int
     headers: Any
     body: bytes
-
-
-class _Inflater:
-    """Decodes gzip or deflate and stops at a limit, so that a small body cannot fill the memory."""
-
-    def __init__(self, encoding: str, endpoint: Endpoint) -> None:
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise ResponseError(
-                f"{endpoint.provider} answered {endpoint.model!r} with content encoding {encoding[:40]!r},"
-                " which was not asked for; check the proxy or base URL in between",
-                provider=endpoint.provider,
-                model=endpoint.model,
-                retryable=False,
-            )
-        self._endpoint = endpoint
-        self._decoder = zlib.decompressobj(zlib.MAX_WBITS if encoding == "deflate" else zlib.MAX_WBITS | 16)
-
-    def feed(self, data: bytes, room: int) -> bytes:
-        try:
-            out = self._decoder.decompress(data, room + 1)
-        except zlib.error as error:
-            raise ResponseError(
-                f"{self._endpoint.provider} answered {self._endpoint.model!r} with a broken compressed body; try again",
-                provider=self._endpoint.provider,
-                model=self._endpoint.model,
-            ) from error
-        if len(out) > room or self._decoder.unconsumed_tail:
-            raise _too_large(self._endpoint)
-        return out
-
-
-def _too_large(endpoint: Endpoint) -> ResponseTooLargeError:
-    return ResponseTooLargeError(
-        f"{endpoint.provider} answered {endpoint.model!r} with more than {MAX_BODY} bytes; ask for less",
-        provider=endpoint.provider,
-        model=endpoint.model,
-    )
-
-
-class OpenStream:
-    """
-    A streamed answer whose headers have arrived.
-
-    One timer watches it: the first piece, the silence between two pieces, and the deadline. The reader is woken with
-    a typed error when one of them is over, so that reading itself costs nothing extra.
-    """
-
-    __slots__ = (
-        "_content",
-        "_endpoint",
-        "_inflater",
-        "_limits",
-        "_loop",
-        "_read",
-        "_response",
-        "_seen",
-        "_timer",
-        "headers",
-        "status",
-    )
-
-    def __init__(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> None:
-        self._response = response
-        self._content = response.content
-        self._endpoint = endpoint
-        self.status = response.status
-        self.headers = response.headers
-        self._loop = asyncio.get_running_loop()
-        self._read = 0
-        self._seen = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
-        self._limits: tuple[float | None, float | None] = (None, None)
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        self._inflater = None if encoding in ("", "identity") else _Inflater(encoding, endpoint)
-
-    def watch(self, idle: float | None, until: float | None) -> None:
-        """
-        Set the limits that hold from now on.
-
-        Args:
-            idle: seconds of silence allowed.
-            until: loop time at which the stream must have ended, or its first piece be there.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._limits = (idle, until)
-        self._seen = self._loop.time()
-        self._arm()
-
-    def _arm(self) -> None:
-        idle, until = self._limits
-        times = [t for t in (until, None if idle is None else self._seen + idle) if t is not None]
-        if times:
-            self._timer = self._loop.call_at(min(times), self._check)
-
-    def _check(self) -> None:
-        idle, until = self._limits
-        now = self._loop.time()
-        if until is not None and now >= until:
-            self._content.set_exception(self._late("its time was over"))
-        elif idle is not None and now >= self._seen + idle:
-            self._content.set_exception(self._late(f"it was silent for {idle:g} s"))
-        else:
-            self._arm()
-
-    def _late(self, why: str) -> APITimeoutError:
-        endpoint = self._endpoint
-        return APITimeoutError(
-            f"{endpoint.provider} stopped while streaming {endpoint.model!r}: {why};"
-            " raise timeout= or give a fallback_model=",
-            provider=endpoint.provider,
-            model=endpoint.model,
-        )
-
-    async def read(self) -> bytes:
-        """
-        The next bytes, decoded; ``b""`` at the end.
-
-        Raises:
-            APIConnectionError: the connection broke.
-            APITimeoutError: a limit of ``watch`` is over.
-            ResponseTooLargeError: more than ``MAX_BODY`` bytes came.
-        """
-        while True:
-            try:
-                data = await self._content.readany()
-            except ProviderError:
-                raise
-            except (aiohttp.ClientError, OSError, EOFError) as error:
-                raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
-            if not data:
-                return data
-            self._seen = self._loop.time()
-            if self._inflater is not None:
-                data = self._inflater.feed(data, MAX_BODY - self._read)
-                if not data:
-                    continue
-            self._read += len(data)
-            if self._read > MAX_BODY:
-                raise _too_large(self._endpoint)
-            return data
-
-    async def rest(self) -> bytes:
-        """All that is still to come."""
-        parts = []
-        while data := await self.read():
-            parts.append(data)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Let go of the connection: back to the pool when the answer was read to its end, else closed at once."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
-
-    async def drain(self, seconds: float = 0.25) -> None:
-        """Read the end of a finished answer so that its connection can be used again, then close."""
-        if not self._content.at_eof():
-            self.watch(seconds, self._loop.time() + seconds)
-            try:
-                while not self._content.at_eof() and await self._content.readany():
-                    pass
-            except (aiohttp.ClientError, OSError, ProviderError):
-                pass  # the answer is whole; only the connection's reuse is lost
-        self.close()
 
 
 _ENDING: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -351,7 +105,7 @@ class Transport:
                 proxy=endpoint.proxy,
             )
             try:
-                data = await _read_all(response, endpoint)
+                data = await read_all(response, endpoint)
             except BaseException:
                 response.close()
                 raise
@@ -433,102 +187,3 @@ async def _finish(keeper: AsyncGenerator[None, None]) -> None:
         task = asyncio.current_task()
         if task is not None:
             _CLOSING.discard(task)
-
-
-async def _read_all(response: aiohttp.ClientResponse, endpoint: Endpoint) -> bytes:
-    content = response.content
-    encoding = response.headers.get("Content-Encoding")
-    if encoding is not None and encoding.lower() != "identity":
-        inflater = _Inflater(encoding.lower(), endpoint)
-        parts, size = [], 0
-        while data := await content.readany():
-            out = inflater.feed(data, MAX_BODY - size)
-            size += len(out)
-            parts.append(out)
-        return b"".join(parts)
-    data = await content.readany()
-    if content.at_eof():
-        return data
-    parts, size = [data], len(data)
-    while data := await content.readany():
-        size += len(data)
-        if size > MAX_BODY:
-            raise _too_large(endpoint)
-        parts.append(data)
-    return b"".join(parts)
-
-
-_Kind = tuple[tuple[type[BaseException], ...], type[ProviderError], str, bool | None]
-
-# First match wins. Fields of the text: provider, model, host, what (the error), doing (" while streaming").
-_FAILURES: tuple[_Kind, ...] = (
-    (
-        (aiohttp.ConnectionTimeoutError,),
-        APITimeoutError,
-        (
-            "{provider} did not accept a connection for {model!r} at {host} in time;"
-            " check the network or give a fallback_model="
-        ),
-        None,
-    ),
-    (
-        (TimeoutError,),
-        APITimeoutError,
-        "{provider} did not answer {model!r} in time{doing}; raise timeout= or give a fallback_model=",
-        None,
-    ),
-    (
-        (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
-        APIConnectionError,
-        (
-            "TLS with {provider} ({host}) failed for {model!r}: {what};"
-            " check the clock, the CA certificates (SSL_CERT_FILE) or the proxy"
-        ),
-        False,
-    ),
-    (
-        (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError),
-        APIConnectionError,
-        "{provider} broke off its answer for {model!r}{doing}: {what}; try again or give a fallback_model=",
-        None,
-    ),
-    (
-        (aiohttp.InvalidURL,),
-        APIConnectionError,
-        "the address of {provider} for {model!r} cannot be used: {what}; correct its base URL",
-        False,
-    ),
-    (
-        (aiohttp.ClientResponseError,),
-        ResponseError,
-        "{provider} ({host}) sent something that is not HTTP for {model!r}: {what}; check the base URL",
-        None,
-    ),
-    (
-        (BaseException,),
-        APIConnectionError,
-        (
-            "cannot reach {provider} at {host} for {model!r}{doing}: {what};"
-            " check the network and the base URL, or give a fallback_model="
-        ),
-        None,
-    ),
-)
-
-
-def translate(error: BaseException, endpoint: Endpoint, when: str) -> ProviderError:
-    """The typed error for a failure below HTTP."""
-    what = redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, *endpoint.secrets)
-    _, cls, text, retryable = next(kind for kind in _FAILURES if isinstance(error, kind[0]))
-    return cls(
-        text.format(
-            provider=endpoint.provider,
-            model=endpoint.model,
-            host=endpoint.url.host,
-            what=what,
-            doing=f" {when}" if when else "",
-        ),
-        provider=endpoint.provider,
-        model=endpoint.model,
-        retryable=retryable,
-    )

@@ -336,12 +336,16 @@ def test_a_traceback_with_locals_shows_no_key(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XAI_API_KEY", f"{KEY}\x01")
     config = _full(tmp_path)
     config.base_urls["x"] = "https://me:pa55w0rd@host/v1"
-    fails = [lambda: config.key_for("xai_api_key"), lambda: config.url_for("x")]
+    fails = [
+        lambda: config.key_for("xai_api_key"),
+        lambda: config.url_for("x"),
+        lambda: setattr(config, "groq_api_key", f"{KEY}\n"),
+    ]
     for fail in fails:
         with pytest.raises(ConfigurationError) as caught:
             fail()
         report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-        assert "config = LLMConfig(" in report
+        assert "LLMConfig(keys=" in report
         assert KEY not in report
         # The line of this test that sets it is source text, not a local.
         assert report.count("pa55w0rd") == 0

@@ -49,6 +49,36 @@ def test_the_record_keeps_order_case_and_repetition(fault_server: FaultServer) -
     assert (seen.header("X-ODD"), seen.header("none")) == ("one", None)
 
 
+def test_requests_in_crumbs_and_in_one_piece(fault_server: FaultServer) -> None:
+    chunked = b"POST /v1/messages HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nT: t\r\n\r\n"
+    counted = b"POST /v1/messages HTTP/1.1\r\nContent-Length: 3\r\n\r\n{ }"
+    with socket.create_connection(("127.0.0.1", fault_server.port), timeout=10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(chunked + counted)):
+            sock.sendall((chunked + counted)[at : at + 1])
+        sock.sendall(chunked + counted)
+        for _ in range(4):
+            read_to(sock, b'"standard"}}')
+    assert [seen.body for seen in fault_server.requests] == [b"{}", b"{ }"] * 2
+
+
+def test_a_client_that_leaves_at_once_is_recorded(fault_server: FaultServer) -> None:
+    for _ in range(20):
+        with raw(fault_server):
+            pass
+    assert len(fault_server.wait_requests(20)) == 20
+    assert fault_server.wait_closed(19).closed_at
+
+
+def test_bytes_that_are_no_request_fail_the_test() -> None:
+    server = FaultServer().start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(b"HELO\r\n\r\n")
+        assert read_until_reset(sock) == b""
+    with pytest.raises(ValueError, match="unpack"):
+        server.stop()
+
+
 def test_connections_are_numbered_and_counted(fault_server: FaultServer) -> None:
     host = fault_server.url.removeprefix("http://")
     with closing(http.client.HTTPConnection(host, timeout=10)) as client:

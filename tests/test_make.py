@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import environment
+import make_venv
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,9 +41,9 @@ def clone(tmp_path: Path) -> Path:
         "Makefile",
         "setup.cfg",
         "pyproject.toml",
-        *environment.LOCKS.values(),
-        environment.MODEL,
-        "tools/environment.py",
+        *make_venv.LOCKS.values(),
+        make_venv.MODEL,
+        "tools/make_venv.py",
     ):
         shutil.copy(ROOT / name, tmp_path / name)
     program = tmp_path / ".venv" / "bin" / "llm-master"
@@ -51,7 +51,7 @@ def clone(tmp_path: Path) -> Path:
     program.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n", encoding="utf-8")
     program.chmod(0o755)
     (program.parent / "python").symlink_to(sys.executable)
-    (tmp_path / ".venv" / "installed.json").write_text(json.dumps(environment.digests(tmp_path)), encoding="utf-8")
+    (tmp_path / ".venv" / "installed.json").write_text(json.dumps(make_venv.digests(tmp_path)), encoding="utf-8")
     return tmp_path
 
 
@@ -124,48 +124,48 @@ WANTED = {"run": "r", "dev": "d", "package": "p"}
     ],
 )
 def test_the_environment_is_made_anew_only_when_it_must_be(state: dict[str, str], kind: str, steps: list[str]) -> None:
-    assert environment.plan(state, WANTED, kind) == steps
+    assert make_venv.plan(state, WANTED, kind) == steps
 
 
 def test_a_broken_or_half_made_environment_counts_as_none(clone: Path) -> None:
     venv = clone / ".venv"
-    assert environment.installed(venv) == environment.digests(clone)
+    assert make_venv.installed(venv) == make_venv.digests(clone)
     (venv / "installed.json").write_text('{"run": "half', encoding="utf-8")
-    assert environment.installed(venv) == {}
+    assert make_venv.installed(venv) == {}
     (venv / "installed.json").write_text("{}", encoding="utf-8")
-    assert environment.installed(venv) == {}
+    assert make_venv.installed(venv) == {}
     (venv / "installed.json").write_text('{"run": "r"}', encoding="utf-8")
-    assert environment.installed(venv) == {"run": "r"}
+    assert make_venv.installed(venv) == {"run": "r"}
     (venv / "bin" / "python").unlink()
     (venv / "bin" / "python").symlink_to("/nonexistent/python3.11")
-    assert environment.installed(venv) == {}
+    assert make_venv.installed(venv) == {}
     (venv / "installed.json").unlink()
-    assert environment.installed(venv) == {}
+    assert make_venv.installed(venv) == {}
 
 
 def test_what_an_environment_is_made_from(clone: Path, tmp_path: Path) -> None:
     def changed(name: str) -> set[str]:
-        before = environment.digests(clone)
+        before = make_venv.digests(clone)
         with (clone / name).open("a", encoding="utf-8") as file:
             file.write("\n# touched\n")
-        after = environment.digests(clone)
+        after = make_venv.digests(clone)
         return {part for part in before if before[part] != after[part]}
 
     assert changed("requirements.txt") == {"run", "dev"}
     assert changed("requirements-dev.txt") == {"dev"}
     assert changed("requirements-model.txt") == {"run", "dev"}
     assert changed("setup.cfg") == {"package"}
-    here = environment.digests(clone)
+    here = make_venv.digests(clone)
     moved = tmp_path / "moved"
     shutil.copytree(clone, moved, symlinks=True, ignore=shutil.ignore_patterns("moved"))
-    assert all(environment.digests(moved)[part] != digest for part, digest in here.items())
+    assert all(make_venv.digests(moved)[part] != digest for part, digest in here.items())
 
 
 def test_nothing_is_built_or_fetched_without_its_hash() -> None:
     for step in ("run", "dev"):
-        command = environment.command(step, ROOT / ".venv")
+        command = make_venv.command(step, ROOT / ".venv")
         assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} <= set(command)
-        assert command[-4:] == ["-r", environment.LOCKS[step], "-r", "requirements-model.txt"]
+        assert command[-4:] == ["-r", make_venv.LOCKS[step], "-r", "requirements-model.txt"]
 
 
 def test_ci_runs_what_the_readme_tells_a_newcomer_to_run() -> None:

@@ -527,7 +527,7 @@ def test_a_key_goes_to_no_other_origin(fault_server: FaultServer) -> None:
 def test_bodies_without_end_are_refused(
     stream: bool, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_master.transport.MAX_BODY", 1_000_000)
+    monkeypatch.setattr("llm_master.incoming.MAX_BODY", 1_000_000)
     for behaviour in (floods.huge_body(3_000_000), floods.gzip_bomb(50_000_000)):
         fault_server.default = behaviour
         with pytest.raises(ProviderError, match=r"1000000 bytes"):

@@ -5,6 +5,7 @@ How long a provider asks to wait: every form that is in use, and none of the non
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -92,6 +93,16 @@ def _resets(requests: str | None, tokens: str | None, left: str = "0") -> dict[s
 def test_every_form(headers: dict[str, str], details: Any, seconds: float | None) -> None:
     found = retry_after_seconds(headers, details, now=NOW)
     assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_date_without_a_zone_is_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XXX+5")
+    time.tzset()
+    try:
+        assert retry_after_seconds({"retry-after": "Tue, 14 Nov 2023 22:13:50 -0000"}, now=NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_date_is_measured_from_the_present_time() -> None:

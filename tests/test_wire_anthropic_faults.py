@@ -179,9 +179,15 @@ def test_usage_may_be_missing_or_null() -> None:
 
 
 def test_the_split_of_cache_writes_counts_without_their_sum() -> None:
-    usage = {"input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 300}}
+    usage: dict[str, Any] = {
+        "input_tokens": 1,
+        "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 300},
+    }
     found = family.decode(message(usage=usage), request(), DIALECT).usage
     assert (found.input_tokens, found.cache_write_tokens, found.cache_write_1h_tokens) == (321, 320, 300)
+    usage["cache_creation"] = {"ephemeral_5m_input_tokens": None, "ephemeral_1h_input_tokens": None}
+    found = family.decode(message(usage=usage), request(), DIALECT).usage
+    assert (found.input_tokens, found.cache_write_tokens, found.cache_write_1h_tokens) == (1, 0, 0)
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
@@ -200,6 +206,15 @@ def test_a_stream_that_breaks_off_is_not_complete() -> None:
     response = fold.response()
     assert (response.content, response.finish_reason, response.tool_calls) == ("Once upon", None, [])
     assert (response.usage.input_tokens, response.usage.output_tokens, response.request_id) == (3, 1, "msg_1")
+
+
+@pytest.mark.parametrize("ending", [b"", stop("tool_use")], ids=["closed, not complete", "complete, not closed"])
+def test_a_call_counts_once_it_is_closed_or_the_answer_complete(ending: bytes) -> None:
+    fold = family.Fold(request(), DIALECT)
+    fold.feed(start() + block(0, type="tool_use", id="t", name="now", input={}))
+    assert fold.response().tool_calls == []
+    fold.feed(ending or event("content_block_stop", index=0))
+    assert [call.id for call in fold.response().tool_calls] == ["t"]
 
 
 def test_a_stream_without_its_marker_is_complete_and_closes_its_calls() -> None:

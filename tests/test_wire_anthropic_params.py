@@ -14,6 +14,7 @@ from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.rows import MessagesDialect
 from llm_master.wire import anthropic_messages as family
+from llm_master.wire import anthropic_rules
 from llm_master.wire.anthropic_schema import closed
 
 UNSUPPORTED = {
@@ -70,6 +71,7 @@ def test_temperature_out_of_range(value: float, moved: float) -> None:
         ({"max_tokens": "many"}, "max_tokens"),
         ({"thinking_budget": -7}, "thinking_budget"),
         ({"thinking_budget": 1.5}, "thinking_budget"),
+        ({"output_config": "high"}, "output_config"),
         ({"stop": [1]}, "stop"),
         ({"tools": ["now"]}, "a dict"),
         ({"tools": [{"type": "function"}]}, "without a name"),
@@ -119,6 +121,13 @@ def test_rules_of_two_dialects_do_not_mix() -> None:
     assert limits == [1, 2, 1]
 
 
+def test_names_without_end_do_not_fill_the_memory() -> None:
+    for number in range(1100):
+        family.encode(request(f"model-{number}"), DIALECT)
+    assert len(anthropic_rules._KNOWN) <= 1024
+    assert body("claude-opus-4-1")["max_tokens"] == 32000
+
+
 def test_what_others_left_out_before_stays_listed() -> None:
     asked = request("claude-opus-5", drop=True, seed=1)
     asked.dropped = ("style",)
@@ -136,7 +145,7 @@ def test_tools_and_choices_in_every_spelling() -> None:
         {"name": "now", "input_schema": {"type": "object", "properties": {}}},
     ]
     assert found["tool_choice"] == {"type": "tool", "name": "bare"}
-    for choice, sent in (("none", {"type": "none"}), ("auto", {"type": "auto"}), ("any", {"type": "any"})):
+    for choice, sent in (("none", {"type": "none"}), ("auto", {"type": "auto"}), ("REQUIRED", {"type": "any"})):
         assert body("claude-opus-5", tools=[TOOL], tool_choice=choice)["tool_choice"] == sent
     assert "tool_choice" not in body("claude-opus-5", tools=[], tool_choice="auto")
     assert "tool_choice" not in body("claude-opus-5", tools=[TOOL], parallel_tool_calls=True)

@@ -164,6 +164,12 @@ def test_a_budget_out_of_range(budget: int, limit: int | None, moved: int) -> No
     assert dropped == ("thinking_budget",)
 
 
+def test_a_budget_that_no_limit_leaves_room_for() -> None:
+    found, dropped = dropping("claude-sonnet-4-5", thinking_budget=2000, max_tokens=1000)
+    assert "thinking" not in found
+    assert dropped == ("thinking_budget",)
+
+
 def test_a_dynamic_budget_needs_an_adaptive_model() -> None:
     assert body("claude-opus-4-6", thinking_budget=-1)["thinking"] == {"type": "adaptive"}
     refused("claude-sonnet-4-5", "thinking_budget", thinking_budget=-1)
@@ -180,16 +186,16 @@ def test_top_efforts_need_thinking(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "params",
+    ("params", "said"),
     [
-        {"thinking_budget": 2000, "reasoning_effort": "low"},
-        {"thinking_budget": 2000, "thinking": {"type": "adaptive"}},
-        {"reasoning_effort": "none", "thinking": {"type": "adaptive"}},
-        {"reasoning_effort": "low", "thinking": {"type": "enabled", "budget_tokens": 2000}},
+        ({"thinking_budget": 2000, "reasoning_effort": "low"}, "thinking_budget or reasoning_effort"),
+        ({"thinking_budget": 2000, "thinking": {"type": "adaptive"}}, "thinking_budget or thinking"),
+        ({"reasoning_effort": "none", "thinking": {"type": "adaptive"}}, "thinking or reasoning_effort='none'"),
+        ({"reasoning_effort": "low", "thinking": {"type": "enabled"}}, "thinking or reasoning_effort"),
     ],
 )
-def test_contradictions_are_told(params: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequestError, match="not both"):
+def test_contradictions_are_told(params: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"give {said}, not both"):
         body("claude-sonnet-4-5", **params)
 
 
@@ -202,6 +208,7 @@ def test_two_efforts_contradict_each_other() -> None:
 @pytest.mark.parametrize("effort", ["enormous", 3, True])
 def test_an_unknown_effort(effort: Any) -> None:
     refused("claude-opus-5", "reasoning_effort", reasoning_effort=effort)
+    assert dropping("claude-opus-5", reasoning_effort=effort) == (body("claude-opus-5"), ("reasoning_effort",))
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,33 @@ def test_cache_marks_stay_where_they_can() -> None:
     assert asked.dropped == ("cache_control",)
 
 
+def test_parts_in_other_spellings() -> None:
+    parts = ["plain", {"type": "refusal", "refusal": "No."}, {"type": "refusal", "refusal": ""}]
+    (turn,) = turns(user(*parts, {"type": "input_image", "file_id": "file_1"}))
+    image = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+    assert turn["content"] == [{"type": "text", "text": "plain"}, {"type": "text", "text": "No."}, image]
+
+
+def test_a_cache_mark_on_nothing_is_listed() -> None:
+    asked = request(OLD, user({"type": "text", "text": "", "cache_control": {"type": "ephemeral"}}, "x"))
+    assert json.loads(family.encode(asked, DIALECT))["messages"] == [{"role": "user", "content": "x"}]
+    assert asked.dropped == ("cache_control",)
+
+
+def test_native_thinking_is_not_doubled_by_the_opaque_payload() -> None:
+    thinking = {"type": "thinking", "thinking": "t", "signature": "s"}
+    opaque = {"family": "anthropic_messages", "provider": "anthropic", "model": OLD, "payload": [thinking]}
+    answer = {"role": "assistant", "content": [thinking, {"type": "text", "text": "A"}], "opaque": opaque}
+    assert turns([*HI, answer, *HI])[1]["content"] == [thinking, {"type": "text", "text": "A"}]
+
+
+def test_a_whole_turn_without_text_comes_back_for_a_message_without_content() -> None:
+    payload = [{"type": "tool_use", "id": "a", "name": "now", "input": {}, "toolset_name": "browser"}]
+    opaque = {"family": "anthropic_messages", "provider": "anthropic", "model": OLD, "payload": payload}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call("a")], "opaque": opaque}
+    assert turns([*HI, answer, result("a")])[1]["content"] == payload
+
+
 def test_fields_of_a_message_without_an_equivalent_are_listed() -> None:
     messages = [{"role": "user", "content": "x", "weight": 3, "empty": None}, {"role": "assistant", "content": "A"}]
     messages += [{"role": "assistant", "content": "B", "reasoning_content": "hm", "audio": {"id": "a"}}, *HI]

@@ -80,13 +80,17 @@ async def examine(config: LLMConfig, *, everything: bool = False, offline: bool 
 def _python() -> Finding:
     from llm_master import __version__
 
-    return Finding("version", "ok", f"llm-master {__version__}, Python {platform.python_version()}, {platform.system()}")
+    return Finding(
+        "version", "ok", f"llm-master {__version__}, Python {platform.python_version()}, {platform.system()}"
+    )
 
 
 def _key(facts: dict[str, Any], *, set_up: bool) -> Finding:
     check = f"{facts['key']} set-up"
     if facts["ready"]:
-        return Finding(check, "ok", "ready" if set_up else f"no key needed; expected at {facts['base_url'] or 'this machine'}")
+        return Finding(
+            check, "ok", "ready" if set_up else f"no key needed; expected at {facts['base_url'] or 'this machine'}"
+        )
     missing = str(facts["missing"])
     return Finding(check, "off" if missing.startswith("set ") else "bad", missing)
 

@@ -81,8 +81,8 @@ def _object_schema(schema: Any) -> dict[str, Any]:
 def _choice(choice: Any, draft: Draft) -> dict[str, Any] | None:
     if choice is None:
         return None
-    if isinstance(choice, str) and choice in _CHOICES:
-        return {"type": _CHOICES[choice]}
+    if isinstance(choice, str) and choice.lower() in _CHOICES:
+        return {"type": _CHOICES[choice.lower()]}
     if isinstance(choice, dict):
         kind = choice.get("type")
         if kind in ("auto", "any", "tool", "none"):

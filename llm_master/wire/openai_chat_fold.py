@@ -52,6 +52,7 @@ class Fold:
         "_head_bytes",
         "_hot",
         "_kept",
+        "_opening",
         "_parser",
         "_plan",
         "_request",
@@ -74,6 +75,7 @@ class Fold:
         # Chunks are kept for ``raw`` only where they hold what a response has no field for.
         self._kept: list[bytes] | None = [] if self._several or request.params.get("logprobs") else None
         self._hot = False  # whether a chunk of text needs no second look; the first chunk always gets one
+        self._opening = True  # whether bytes still need a look before they are parsed
         self._start: bytes | None = b""  # the first bytes, until they show whether this is an event stream
         self._head_bytes = b""  # what an event stream began with, to be shown when it turns out to be none
         self._whole: list[bytes] | None = None  # the pieces of a body that is no event stream
@@ -95,7 +97,7 @@ class Fold:
             ProviderError: the stream holds an error, typed by what it says.
             ResponseTooLargeError: a line, or a body that is no stream, is over its limit.
         """
-        if self._start is not None or self._whole is not None:
+        if self._opening:
             data = self._begin(data)
         out: list[str | StreamEvent] = []
         texts = self._draft.texts
@@ -171,6 +173,8 @@ class Fold:
                     model=self._request.model,
                 )
             return b""
+        if self._start is None:
+            return self._look(data)
         seen = (self._start or b"") + data
         text = seen.removeprefix(_BOM).lstrip()
         if not text or (len(text) < len(_BOM) and _BOM.startswith(text)):
@@ -179,9 +183,16 @@ class Fold:
         self._start = None
         if text[:1] in (b"{", b"["):
             self._whole = [seen]
+            self._size = len(seen)
             return b""
         self._head_bytes = seen[:_SHOWN]
         return seen
+
+    def _look(self, data: bytes) -> bytes:
+        """Keep what a stream begins with until its first chunk came, to show it when none comes."""
+        if len(self._head_bytes) < _SHOWN:
+            self._head_bytes = (self._head_bytes + data)[:_SHOWN]
+        return data
 
     def _take(self, chunk: Answer, payload: bytes, out: list[str | StreamEvent]) -> None:
         """Take a chunk of any kind."""
@@ -193,6 +204,7 @@ class Fold:
             if failure is not None:
                 raise failure
         draft.head(chunk)
+        self._opening = self._whole is not None
         for choice in chunk.choices or ():
             # Of several answers the first is the content; servers with one answer may number it as they like.
             if not self._several or not choice.index:

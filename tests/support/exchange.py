@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self.seen: list[Seen] = []
         self.closing = False
         self._buffer = bytearray()
-        self._arrived = asyncio.Event()
+        self._requests: asyncio.Queue[Seen] = asyncio.Queue()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -101,7 +101,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        self._arrived.set()
+        # Taken at once: a client that leaves right after its request is recorded too.
+        try:
+            while seen := self._take_request():
+                self.seen.append(seen)
+                self._requests.put_nowait(seen)
+        except ValueError as error:
+            self._fail(error)
 
     def eof_received(self) -> bool:
         self._client_gone()
@@ -154,56 +160,56 @@ class Connection(asyncio.Protocol):
     async def _serve(self) -> None:
         try:
             while True:
-                exchange = Exchange(self, await self._read_request())
-                behaviour = self.server.behaviour_for(exchange.seen)
-                await behaviour(exchange)
+                exchange = Exchange(self, await self._requests.get())
+                await self.server.behaviour_for(exchange.seen)(exchange)
                 if exchange.over:
                     return
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001  # a mistake in a behaviour belongs to the test, raised at exit
-            self.server.failed(error)
-            self.reset()
+            self._fail(error)
 
-    async def _until(self, mark: bytes) -> bytes:
-        while (end := self._buffer.find(mark)) < 0:
-            await self._more()
-        return self._take(end + len(mark))
+    def _fail(self, error: Exception) -> None:
+        self.server.failed(error)
+        self.reset()
 
-    async def _exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            await self._more()
-        return self._take(size)
-
-    async def _more(self) -> None:
-        self._arrived.clear()
-        await self._arrived.wait()
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    async def _read_request(self) -> Seen:
-        lines = (await self._until(b"\r\n\r\n"))[:-4].decode("latin-1").split("\r\n")
+    def _take_request(self) -> Seen | None:
+        """Take a request from the buffer, or leave it when it is not complete."""
+        head_end = self._buffer.find(b"\r\n\r\n")
+        if head_end < 0:
+            return None
+        lines = self._buffer[:head_end].decode("latin-1").split("\r\n")
         method, path, _ = lines[0].split(" ", 2)
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
         known = {name.lower(): value for name, value in headers}
+        start = head_end + 4
         if known.get("transfer-encoding", "").lower() == "chunked":
-            body = await self._chunked_body()
+            body, end = _chunked_body(self._buffer, start)
         else:
-            body = await self._exactly(int(known.get("content-length", "0")))
-        seen = self.server.record(method, path, headers, body, self.number)
-        self.seen.append(seen)
-        return seen
+            end = start + int(known.get("content-length", "0"))
+            body = bytes(self._buffer[start:end])
+        if end > len(self._buffer):
+            return None
+        del self._buffer[:end]
+        return self.server.record(method, path, headers, body, self.number)
 
-    async def _chunked_body(self) -> bytes:
-        body = b""
-        while size := int((await self._until(b"\r\n")).split(b";")[0], 16):
-            body += (await self._exactly(size + 2))[:-2]
-        while await self._until(b"\r\n") != b"\r\n":
-            pass
-        return body
+
+def _chunked_body(data: bytearray, at: int) -> tuple[bytes, int]:
+    """The body that starts at a place and where it ends; an end beyond the data means that more must come."""
+    incomplete = (b"", len(data) + 1)
+    body = bytearray()
+    while (line_end := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:line_end].split(b";")[0], 16)
+        at = line_end + 2
+        if size == 0:
+            break
+        body += data[at : at + size]
+        at += size + 2
+    else:
+        return incomplete
+    while (line_end := data.find(b"\r\n", at)) >= 0:
+        if line_end == at:
+            return bytes(body), at + 2
+        at = line_end + 2
+    return incomplete
 
 
 class Exchange:

@@ -1,8 +1,8 @@
 """
 Make ``.venv``, or leave it alone when it already holds what the locks say.
 
-    python3 tools/environment.py run     the locked runtime, the embedded model and this package
-    python3 tools/environment.py dev     the same and everything that testing, linting and locking need
+    python3 tools/make_venv.py run     the locked runtime, the embedded model and this package
+    python3 tools/make_venv.py dev     the same and everything that testing, linting and locking need
 
 Needs nothing but the standard library. ``.venv/installed.json`` says what is installed; it goes first and comes last,
 so that an interrupted run leaves none and the next one starts again.

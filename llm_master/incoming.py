@@ -1,0 +1,216 @@
+"""
+What comes back from a provider: bytes, bounded in size and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from llm_master.endpoint import translate
+from llm_master.errors import APITimeoutError, ProviderError, ResponseError, ResponseTooLargeError
+
+if TYPE_CHECKING:
+    from llm_master.endpoint import Endpoint
+
+__all__ = ["MAX_BODY", "OpenStream", "read_all"]
+
+#: Bytes of a decoded answer that are read at most.
+MAX_BODY = 64 * 1024 * 1024
+
+
+class _Inflater:
+    """Decodes gzip or deflate and stops at a limit, so that a small body cannot fill the memory."""
+
+    def __init__(self, encoding: str, endpoint: Endpoint) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise ResponseError(
+                f"{endpoint.provider} answered {endpoint.model!r} with content encoding {encoding[:40]!r},"
+                " which was not asked for; check the proxy or base URL in between",
+                provider=endpoint.provider,
+                model=endpoint.model,
+                retryable=False,
+            )
+        self._endpoint = endpoint
+        self._decoder = zlib.decompressobj(zlib.MAX_WBITS if encoding == "deflate" else zlib.MAX_WBITS | 16)
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        try:
+            out = self._decoder.decompress(data, room + 1)
+        except zlib.error as error:
+            raise ResponseError(
+                f"{self._endpoint.provider} answered {self._endpoint.model!r} with a broken compressed body; try again",
+                provider=self._endpoint.provider,
+                model=self._endpoint.model,
+            ) from error
+        if len(out) > room or self._decoder.unconsumed_tail:
+            raise _too_large(self._endpoint)
+        return out
+
+
+def _too_large(endpoint: Endpoint) -> ResponseTooLargeError:
+    return ResponseTooLargeError(
+        f"{endpoint.provider} answered {endpoint.model!r} with more than {MAX_BODY} bytes; ask for less",
+        provider=endpoint.provider,
+        model=endpoint.model,
+    )
+
+
+class OpenStream:
+    """
+    A streamed answer whose headers have arrived.
+
+    One timer watches it: the first piece, the silence between two pieces, and the deadline. The reader is woken with
+    a typed error when one of them is over, so that reading itself costs nothing extra.
+    """
+
+    __slots__ = (
+        "_content",
+        "_endpoint",
+        "_inflater",
+        "_limits",
+        "_loop",
+        "_read",
+        "_response",
+        "_seen",
+        "_timer",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, response: aiohttp.ClientResponse, endpoint: Endpoint) -> None:
+        self._response = response
+        self._content = response.content
+        self._endpoint = endpoint
+        self.status = response.status
+        self.headers = response.headers
+        self._loop = asyncio.get_running_loop()
+        self._read = 0
+        self._seen = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._limits: tuple[float | None, float | None] = (None, None)
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        self._inflater = None if encoding in ("", "identity") else _Inflater(encoding, endpoint)
+
+    def watch(self, idle: float | None, until: float | None) -> None:
+        """
+        Set the limits that hold from now on.
+
+        Args:
+            idle: seconds of silence allowed.
+            until: loop time at which the stream must have ended, or its first piece be there.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._limits = (idle, until)
+        self._seen = self._loop.time()
+        self._arm()
+
+    def _arm(self) -> None:
+        idle, until = self._limits
+        times = [t for t in (until, None if idle is None else self._seen + idle) if t is not None]
+        if times:
+            self._timer = self._loop.call_at(min(times), self._check)
+
+    def _check(self) -> None:
+        idle, until = self._limits
+        now = self._loop.time()
+        if until is not None and now >= until:
+            self._content.set_exception(self._late("its time was over"))
+        elif idle is not None and now >= self._seen + idle:
+            self._content.set_exception(self._late(f"it was silent for {idle:g} s"))
+        else:
+            self._arm()
+
+    def _late(self, why: str) -> APITimeoutError:
+        endpoint = self._endpoint
+        return APITimeoutError(
+            f"{endpoint.provider} stopped while streaming {endpoint.model!r}: {why};"
+            " raise timeout= or give a fallback_model=",
+            provider=endpoint.provider,
+            model=endpoint.model,
+        )
+
+    async def read(self) -> bytes:
+        """
+        The next bytes, decoded; ``b""`` at the end.
+
+        Raises:
+            APIConnectionError: the connection broke.
+            APITimeoutError: a limit of ``watch`` is over.
+            ResponseTooLargeError: more than ``MAX_BODY`` bytes came.
+        """
+        while True:
+            try:
+                data = await self._content.readany()
+            except ProviderError:
+                raise
+            except (aiohttp.ClientError, OSError, EOFError) as error:
+                raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
+            if not data:
+                return data
+            self._seen = self._loop.time()
+            if self._inflater is not None:
+                data = self._inflater.feed(data, MAX_BODY - self._read)
+                if not data:
+                    continue
+            self._read += len(data)
+            if self._read > MAX_BODY:
+                raise _too_large(self._endpoint)
+            return data
+
+    async def rest(self) -> bytes:
+        """All that is still to come."""
+        parts = []
+        while data := await self.read():
+            parts.append(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Let go of the connection: back to the pool when the answer was read to its end, else closed at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    async def drain(self, seconds: float = 0.25) -> None:
+        """Read the end of a finished answer so that its connection can be used again, then close."""
+        if not self._content.at_eof():
+            self.watch(seconds, self._loop.time() + seconds)
+            try:
+                while not self._content.at_eof() and await self._content.readany():
+                    pass
+            except (aiohttp.ClientError, OSError, RuntimeError, ProviderError):
+                pass  # the answer is whole; only the connection's reuse is lost
+        self.close()
+
+
+async def read_all(response: aiohttp.ClientResponse, endpoint: Endpoint) -> bytes:
+    """The whole body, decoded; more than ``MAX_BODY`` bytes raise ResponseTooLargeError."""
+    content = response.content
+    encoding = response.headers.get("Content-Encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        inflater = _Inflater(encoding.lower(), endpoint)
+        parts, size = [], 0
+        while data := await content.readany():
+            out = inflater.feed(data, MAX_BODY - size)
+            size += len(out)
+            parts.append(out)
+        return b"".join(parts)
+    data = await content.readany()
+    if content.at_eof():
+        return data
+    parts, size = [data], len(data)
+    while data := await content.readany():
+        size += len(data)
+        if size > MAX_BODY:
+            raise _too_large(endpoint)
+        parts.append(data)
+    return b"".join(parts)

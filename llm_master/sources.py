@@ -1,0 +1,174 @@
+"""
+The pieces of a provider's stream, from its bytes to the caller's ``LLMStream``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from llm_master.errors import APIConnectionError, APITimeoutError, ProviderError, StreamInterrupted
+from llm_master.events import UsageEvent
+from llm_master.stream import StreamSource
+
+if TYPE_CHECKING:
+    from llm_master.classes import LLMResponse
+    from llm_master.incoming import OpenStream
+    from llm_master.record import Record
+
+__all__ = ["Recorded", "WireSource"]
+
+# Seconds that a stream whose answer is complete may still take to say so.
+_GRACE = 2.0
+_DRAINS: set[asyncio.Task[None]] = set()
+
+
+class Recorded(StreamSource):
+    """Another source, with the call's record added to its answer."""
+
+    def __init__(self, call: Record, target: Any, began: float, inner: StreamSource) -> None:
+        self._call, self._target, self._began, self._inner = call, target, began, inner
+        self.batch = inner.batch
+
+    async def advance(self) -> bool:
+        """The inner source's next pieces."""
+        more = await self._inner.advance()
+        self.batch = self._inner.batch
+        if not more and self.response is None:
+            response = self._inner.response
+            assert response is not None  # noqa: S101  # a source that ended has its answer
+            self._call.finished(self._target, response, self._began, None)
+            self.response = response
+        return more
+
+    def abandon(self) -> None:
+        """Stop the inner source."""
+        self._inner.abandon()
+
+
+class WireSource(StreamSource):
+    """The pieces of one provider's stream."""
+
+    def __init__(self, call: Record, target: Any, stream: OpenStream, fold: Any, began: float) -> None:
+        self._call, self._target, self._stream, self._fold, self._began = call, target, stream, fold, began
+        self._first: float | None = None
+        self._until: float | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    def arm(self, idle: float | None, until: float | None) -> None:
+        """Watch the stream from now on: seconds of silence allowed, loop time of its end."""
+        self._until = until
+        self._stream.watch(idle, until)
+
+    async def fill(self) -> bool:
+        """Read until there is content; True once there is, or once the answer is whole without any."""
+        pieces = await self._next()
+        self.batch = [*self.batch, *pieces] if pieces else self.batch
+        if any(not isinstance(piece, UsageEvent) for piece in self.batch):
+            self._first = monotonic()
+            return True
+        return bool(self._fold.done)
+
+    async def _next(self) -> list[Any]:
+        """The pieces of the next read; an ended stream that is not complete raises StreamInterrupted."""
+        fold = self._fold
+        data = await self._stream.read()
+        pieces: list[Any] = fold.feed(data) if data else fold.end()
+        if not data and not fold.done:
+            if not fold.complete:
+                target = self._target
+                raise StreamInterrupted(
+                    f"{target.provider} ended the stream of {target.model!r} before its answer was complete;"
+                    " try again or give a fallback_model=",
+                    provider=target.provider,
+                    model=target.model,
+                )
+            fold.done = True
+        return pieces
+
+    async def advance(self) -> bool:
+        """The next pieces; a failure here comes after content was given, so it is an interruption."""
+        if self.response is not None:
+            return False
+        fold = self._fold
+        if not fold.done:
+            try:
+                if fold.complete:
+                    self._stream.watch(_GRACE, self._until)
+                self.batch = await self._next()
+            except ProviderError as error:
+                if not fold.complete or not isinstance(error, APIConnectionError | APITimeoutError):
+                    raise self._interrupted(error) from error
+                # The answer is whole; only the marker that says so is missing.
+                self.batch = fold.end()
+                fold.done = True
+            except BaseException:
+                self.abandon()
+                raise
+            return True
+        self.batch = ()
+        self.response = self._end()
+        return False
+
+    def _end(self) -> LLMResponse:
+        response: LLMResponse = self._fold.response()
+        target = self._target
+        target.complete(response, self._stream.headers)
+        first = None if self._first is None else self._first - self._call.started
+        self._call.finished(target, response, self._began, first)
+        self._closed = True
+        task = asyncio.get_running_loop().create_task(self._stream.drain())
+        _DRAINS.add(task)
+        task.add_done_callback(self._drained)
+        return response
+
+    def _drained(self, task: asyncio.Task[None]) -> None:
+        # Also when the loop ended before the task began: the connection is closed here in any case.
+        _DRAINS.discard(task)
+        self._stream.close()
+
+    def _interrupted(self, error: ProviderError) -> StreamInterrupted:
+        call, target = self._call, self._target
+        call.failed(target, error, self._began, outcome="interrupted")
+        partial = self._fold.response()
+        self._close()
+        text = str(partial.content)
+        found = StreamInterrupted(
+            f"{target.provider} broke off the stream of {target.model!r} after {len(text)} characters: {error}",
+            partial_text=text,
+            partial=partial,
+            provider=target.provider,
+            model=target.model,
+            status_code=error.status_code,
+            code=error.code,
+            retry_after=error.retry_after,
+            request_id=error.request_id,
+        )
+        found.attempts = tuple(call.attempts)
+        return found
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._stream.close()
+
+    def abandon(self) -> None:
+        """Close the provider's connection if the answer is not whole yet."""
+        if self._closed:
+            return
+        call, target = self._call, self._target
+        if self.response is None:
+            call.cancelled(target, self._began)
+        with contextlib.suppress(RuntimeError):  # a closed loop has closed its sockets
+            # A stream may be dropped by another thread or by the garbage collector.
+            self._loop.call_soon_threadsafe(self._close) if _running() is not self._loop else self._close()
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
