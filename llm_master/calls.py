@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from llm_master.classes import LLMResponse, Request
+from llm_master.classes import EmbeddingResponse, LLMResponse, Request, TokenCount
 from llm_master.errors import (
     APITimeoutError,
     DeadlineExceededError,
@@ -105,6 +105,30 @@ class Call(Record):
         response: LLMResponse = await target.send(request, limits)
         self.finished(target, response, began, None)
         return response
+
+    async def embed(self, steps: list[Step], texts: list[str]) -> EmbeddingResponse:
+        """The vectors of the first step that gives them."""
+
+        async def make(step: Step, limits: aiohttp.ClientTimeout, began: float) -> EmbeddingResponse:
+            target = step.target
+            request = Request(target.provider, target.model, [], step.params, headers=self.headers)
+            response: EmbeddingResponse = await target.embed(texts, request, limits)
+            self.finished(target, response, began, None)
+            return response
+
+        response: EmbeddingResponse = await self._chain(steps, make)
+        return response
+
+    async def count(self, steps: list[Step]) -> TokenCount:
+        """The tokens of the messages."""
+
+        async def make(step: Step, limits: aiohttp.ClientTimeout, began: float) -> TokenCount:  # noqa: ARG001  # as _send
+            target = step.target
+            request = Request(target.provider, target.model, self.messages, {}, headers=self.headers)
+            return TokenCount(await target.count(request, limits), "provider", target.model)
+
+        found: TokenCount = await self._chain(steps, make)
+        return found
 
     # -- streams ------------------------------------------------------------------------------------------------
 

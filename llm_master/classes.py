@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "BaseLLMProvider",
+    "EmbeddingResponse",
     "Image",
     "LLMResponse",
     "ModelConfig",
     "ModelRegistry",
     "Request",
+    "TokenCount",
     "ToolCall",
     "Usage",
 ]
@@ -50,6 +52,10 @@ class Usage(msgspec.Struct, kw_only=False):
     def total_tokens(self) -> int:
         """Input plus output."""
         return self.input_tokens + self.output_tokens
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={getattr(self, name)}" for name in self.__struct_fields__ if getattr(self, name))
+        return f"Usage({counts})"
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
@@ -237,6 +243,15 @@ class LLMResponse(msgspec.Struct, weakref=True):
     raw_body: Any = None
     pricer: Any = None
 
+    def __repr__(self) -> str:
+        # Only what says something: the body and what is empty stay out.
+        shown = ", ".join(
+            f"{name}={value!r}"
+            for name in self.__struct_fields__
+            if name not in ("raw_body", "pricer", "opaque") and (value := getattr(self, name)) not in (None, [], ())
+        )
+        return f"LLMResponse({shown})"
+
     @property
     def raw(self) -> Any:
         """The provider's own JSON, parsed; for a stream the list of its events, or None when it was not kept."""
@@ -296,6 +311,42 @@ class LLMResponse(msgspec.Struct, weakref=True):
                 "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             },
         }
+
+
+class EmbeddingResponse(msgspec.Struct):
+    """
+    Vectors of texts, in their order.
+
+    Attributes:
+        embeddings: one list of floats for each text.
+        model_name: the name as asked; ``model``: as served; ``provider``: its key.
+        usage: tokens; ``cost``: USD or None.
+        latency: seconds of the whole call.
+    """
+
+    embeddings: list[list[float]]
+    model_name: str = ""
+    model: str | None = None
+    provider: str | None = None
+    usage: Usage = msgspec.field(default_factory=Usage)
+    latency: float = 0.0
+    time_to_first_token: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+    request_id: str | None = None
+    pricer: Any = None
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD of the whole call; None when no price is known."""
+        return None if self.pricer is None else self.pricer(self.usage)
+
+
+class TokenCount(msgspec.Struct, frozen=True):
+    """How many tokens an input has; ``method`` says who counted: ``provider`` or ``tokenizer``."""
+
+    tokens: int
+    method: str
+    model: str
 
 
 class ModelConfig(msgspec.Struct, kw_only=True):

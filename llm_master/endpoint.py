@@ -67,6 +67,15 @@ class Endpoint:
         copy.headers.update(extra)
         return copy
 
+    def at(self, url: str) -> Endpoint:
+        """The same headers for another address of the same origin; raises ConfigurationError for another origin."""
+        found = URL(url, encoded=True)
+        if found.origin() != self.url.origin():
+            raise ConfigurationError(f"the key of {self.provider} does not go to another origin ({found.host})")
+        copy = self.with_headers({})
+        copy.url = found
+        return copy
+
     def __repr__(self) -> str:
         return f"Endpoint({self.provider}, {redact(str(self.url))})"
 

@@ -209,13 +209,13 @@ def _with_content(message: dict[str, Any], where: str, files: Files) -> dict[str
     if any(key in message for key in short):
         source = {key: message[key] for key in ("content", *short) if message.get(key) is not None}
         rest = {key: each for key, each in message.items() if key not in short and key not in ("role", "content")}
-        return {"role": message["role"], "content": _fromshownhand(source, where, files), **rest}
+        return {"role": message["role"], "content": _from_shorthand(source, where, files), **rest}
     if isinstance(content, dict):
         if "type" in content:
             return {**message, "content": [_part(content, f"{where}.content", files)]}
         if content and all(key in _TEXT_KEYS or key in _IMAGE_KEYS for key in content):
             source = {key: each for key, each in content.items() if each is not None}
-            return {**message, "content": _fromshownhand(source, f"{where}.content", files)}
+            return {**message, "content": _from_shorthand(source, f"{where}.content", files)}
     if isinstance(content, (list, tuple)):
         parts = [_part(each, f"{where}.content[{index}]", files) for index, each in enumerate(content)]
         if isinstance(content, tuple) or any(new is not old for new, old in zip(parts, content, strict=True)):
@@ -223,7 +223,7 @@ def _with_content(message: dict[str, Any], where: str, files: Files) -> dict[str
     return message
 
 
-def _fromshownhand(source: dict[str, Any], where: str, files: Files) -> Any:
+def _from_shorthand(source: dict[str, Any], where: str, files: Files) -> Any:
     given = [key for key in _TEXT_KEYS if key in source]
     if len(given) > 1:
         raise InvalidRequestError(f"{where} has {' and '.join(given)}; give one of them")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_master.classes import Attempt
 
 if TYPE_CHECKING:
-    from llm_master.classes import LLMResponse
+    from llm_master.classes import EmbeddingResponse, LLMResponse
     from llm_master.errors import LLMError
     from llm_master.events import StreamEvent
 
@@ -37,7 +37,9 @@ class Record:
         self.why: str | None = None
         self.started = monotonic()
 
-    def finished(self, target: Any, response: LLMResponse, began: float, first: float | None) -> None:
+    def finished(
+        self, target: Any, response: LLMResponse | EmbeddingResponse, began: float, first: float | None
+    ) -> None:
         """
         An attempt gave the whole answer: note it, and complete the answer with the record.
 

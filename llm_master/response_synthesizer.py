@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from llm_master.calls import Step
-    from llm_master.classes import LLMResponse, ModelConfig
+    from llm_master.classes import EmbeddingResponse, LLMResponse, ModelConfig, TokenCount
     from llm_master.policy.retry import RetryPolicy
     from llm_master.resolution import Route
     from llm_master.stream import LLMStream
@@ -182,6 +182,50 @@ class QueryLLM:
 
         result = run(self.query(model_name, messages, **kwargs))
         return SyncStream(result) if isinstance(result, LLMStream) else result
+
+    async def embed(
+        self,
+        model_name: str,
+        input: str | list[str],
+        *,
+        timeout: float | Timeouts | None = None,
+        extra_headers: dict[str, str] | None = None,
+        **params: Any,
+    ) -> EmbeddingResponse:
+        """
+        Vectors of one text or several, in their order; raises as ``query``.
+
+        Args:
+            model_name: ``"text-embedding-3-small"``, ``"local"``.
+            input: a text or a list of texts.
+            params: ``dimensions`` and whatever else the provider takes.
+        """
+        engine = self._engine or self._load_engine()
+        call = self._call(model_name, [], timeout, extra_headers)
+        texts = [input] if isinstance(input, str) else list(input)
+        found: EmbeddingResponse = await call.embed([engine.Step(self._target(model_name, None), params)], texts)
+        return found
+
+    async def count_tokens(
+        self,
+        model_name: str,
+        messages: Any = None,
+        *,
+        prompt: str | None = None,
+        timeout: float | Timeouts | None = None,
+    ) -> TokenCount:
+        """Tokens that messages have for a model, as its provider counts them; raises as ``query``."""
+        engine = self._engine or self._load_engine()
+        turns = engine.normalise(messages, prompt=prompt)
+        call = self._call(model_name, turns, timeout, None)
+        found: TokenCount = await call.count([engine.Step(self._target(model_name, None), {})])
+        return found
+
+    def _call(
+        self, model_name: str, turns: list[dict[str, Any]], timeout: float | Timeouts | None, headers: Any
+    ) -> Any:
+        limits = self._timeouts if timeout is None else Timeouts.of(timeout, self._timeouts)
+        return self._engine.Call(model_name, turns, limits, self._retry, headers=headers)
 
     def _load_engine(self) -> Any:
         from llm_master import calls

@@ -10,17 +10,20 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from llm_master.classify import error_from_response, excerpt
 from llm_master.endpoint import Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
 from llm_master.pricing import Pricer
-from llm_master.redaction import Secret
+from llm_master.redaction import Secret, redact
 from llm_master.rows import ChatDialect
+from llm_master.wire import openai_embeddings
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from llm_master.classes import LLMResponse, Request
+    from llm_master.classes import EmbeddingResponse, LLMResponse, Request
     from llm_master.config import LLMConfig
     from llm_master.incoming import OpenStream
     from llm_master.rows import ProviderRow
@@ -197,13 +200,63 @@ class Target:
             stream.close()
             raise
 
+    async def embed(self, texts: list[str], request: Request, timeout: aiohttp.ClientTimeout) -> EmbeddingResponse:
+        """Vectors of texts; raises as ``send``, and ConfigurationError where the address is not of that kind."""
+        endpoint = (await self.endpoint(request.headers, timeout.total)).at(self._beside(openai_embeddings.PATH))
+        answer = await self.transport.post(endpoint, openai_embeddings.encode(texts, request), timeout)
+        self._refuse(answer.status, answer.body, answer.headers, endpoint)
+        response = openai_embeddings.decode(answer.body, texts, request)
+        self.complete(response, answer.headers)
+        return response
+
+    async def count(self, request: Request, timeout: aiohttp.ClientTimeout) -> int:
+        """
+        Tokens of the messages, as the server itself counts them.
+
+        Raises:
+            ConfigurationError: this provider's row names no way to count.
+        """
+        paths = self.row.paths
+        if "tokenize" not in paths:
+            raise ConfigurationError(f"{self.provider} offers no count of tokens for {self.model!r}; estimate it")
+        endpoint = await self.endpoint(request.headers, timeout.total)
+        prompt = await self._ask(endpoint, paths["template"], {"messages": request.messages}, timeout)
+        body = {"content": prompt.get("prompt", ""), "add_special": True, "parse_special": True}
+        found = await self._ask(endpoint, paths["tokenize"], body, timeout)
+        return len(found.get("tokens", ()))
+
+    async def _ask(
+        self, endpoint: Endpoint, path: str, body: dict[str, Any], timeout: aiohttp.ClientTimeout
+    ) -> dict[str, Any]:
+        there = endpoint.at(str(endpoint.url.origin()) + path)
+        answer = await self.transport.post(there, msgspec.json.encode(body), timeout)
+        self._refuse(answer.status, answer.body, answer.headers, there)
+        try:
+            return msgspec.json.decode(answer.body, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise ResponseError(
+                f"{self.provider} answered {path} for {self.model!r} with {excerpt(answer.body)}; check the base URL",
+                provider=self.provider,
+                model=self.model,
+            ) from error
+
+    def _beside(self, path: str) -> str:
+        """The address of another route of the same API."""
+        base = str(self.url).removesuffix(str(self._family.PATH))
+        if self.family != "openai_chat" or base == self.url:
+            raise ConfigurationError(
+                f"{self.provider} serves no {path.strip('/')} at {redact(str(self.url))} for {self.model!r};"
+                " give a base URL, or use another provider"
+            )
+        return base + path
+
     def decode(self, body: bytes, request: Request, headers: Any) -> LLMResponse:
         """A whole answer to a streamed request, as some servers give."""
         response: LLMResponse = self._family.decode(body, request, self.dialect)
         self.complete(response, headers)
         return response
 
-    def complete(self, response: LLMResponse, headers: Any) -> None:
+    def complete(self, response: LLMResponse | EmbeddingResponse, headers: Any) -> None:
         """Fill in what only the target knows."""
         response.model_name = self.asked
         response.provider = self.provider

@@ -103,7 +103,7 @@ def test_row_speaks_only_of_what_it_serves(key):
     assert row.families
     assert ("chat" in raw) <= ("openai_chat" in row.families)
     assert ("messages" in raw) <= ("anthropic_messages" in row.families)
-    assert row.paths.keys() <= set(row.families)
+    assert row.paths.keys() <= {*row.families, "tokenize", "template"}
     assert all(path.startswith("/") for path in row.paths.values())
     assert set(row.error_codes.values()) <= CATEGORIES.keys()
     assert set(row.chat.finish_reasons.values()) <= {"stop", "length", "tool_calls", "content_filter", "error"}

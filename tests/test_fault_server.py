@@ -1,5 +1,5 @@
 """
-The fault server keeps its word: each behaviour sends the bytes, and shows the conduct, that its name says.
+The fault server itself: its record, its scripts, its statuses, and that it leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import struct
 import subprocess
 import sys
 import threading
+from email.utils import parsedate_to_datetime
 from contextlib import closing
 
 import pytest
 from support import faults
-from support.behaviours import ok, silence, status
+from support.behaviours import ok, quota_429, rate_limited, redirect, silence, status
 from support.bodies import CHAT, FAMILIES, MESSAGES, Family
 from support.client import PATHS, TEXT, events, is_last, post, raw, read_to, read_until_reset, text_of
 from support.exchange import Exchange
@@ -224,3 +225,53 @@ def test_a_client_in_another_process(fault_server: FaultServer) -> None:
     )
     assert done.stdout == "200\n"
     assert fault_server.wait_closed(0).header("user-agent") is not None
+
+
+# Statuses
+
+
+@both_families
+@pytest.mark.parametrize("code", [400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529])
+def test_error_statuses(fault_server: FaultServer, family: Family, code: int) -> None:
+    fault_server.script([status(code), ok()])
+    got, headers, body = post(fault_server, family)
+    error = json.loads(body)["error"]
+    assert (got, headers["content-type"]) == (code, "application/json")
+    assert error["message"]
+    assert ("code" in error) == (family == CHAT)
+    assert post(fault_server, family)[0] == 200
+
+
+def test_a_status_with_words_of_its_own(fault_server: FaultServer) -> None:
+    fault_server.script([status(400, message="m", type="t", error_code="c"), status(400, {"detail": 1}, [("X", "y")])])
+    assert json.loads(post(fault_server)[2]) == {"error": {"message": "m", "type": "t", "param": None, "code": "c"}}
+    _, headers, body = post(fault_server)
+    assert (headers["x"], body) == ("y", b'{"detail":1}')
+
+
+@both_families
+@pytest.mark.parametrize("text", ["2", "NaN", "-1", "1e9", None])
+def test_retry_after_in_every_form(fault_server: FaultServer, family: Family, text: str | None) -> None:
+    fault_server.script([rate_limited(text), rate_limited(None, ms="250", reset_in="6m0s", retry_info="45.8s")])
+    code, headers, _ = post(fault_server, family)
+    assert (code, headers["retry-after"]) == (429, text)
+    _, headers, body = post(fault_server, family)
+    assert (headers["retry-after"], headers["retry-after-ms"]) == (None, "250")
+    assert headers["x-ratelimit-reset-requests"] == "6m0s"
+    assert json.loads(body)["error"]["details"][0]["retryDelay"] == "45.8s"
+
+
+def test_retry_after_as_a_date(fault_server: FaultServer) -> None:
+    fault_server.script([rate_limited(date_in=3600)])
+    when = parsedate_to_datetime(post(fault_server)[1]["retry-after"]).timestamp()
+    assert 3500 < when - time.time() <= 3600
+
+
+def test_quota_and_redirect(fault_server: FaultServer) -> None:
+    fault_server.script([quota_429(), quota_429("60"), redirect("http://127.0.0.2:1/x", 308)])
+    assert json.loads(post(fault_server, CHAT)[2])["error"]["code"] == "insufficient_quota"
+    code, headers, body = post(fault_server, MESSAGES)
+    assert (code, headers["retry-after"]) == (429, "60")
+    assert "spend limit" in json.loads(body)["error"]["message"]
+    code, headers, _ = post(fault_server)
+    assert (code, headers["location"]) == (308, "http://127.0.0.2:1/x")

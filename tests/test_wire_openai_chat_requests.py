@@ -80,11 +80,14 @@ def test_an_answer_goes_back_to_its_own_provider_with_its_reasoning(name: str) -
         ({"model": "other"}, "'model' is not a parameter"),
         ({"stream": True}, "'stream' is not a parameter"),
         ({"extra_body": [1]}, "extra_body is a list"),
+        ({"seed": 1, "random_seed": 2}, "seed and what the server calls it are both given"),
+        ({"reasoning_effort": {"effort": "high"}}, "it takes low, high"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(params: dict[str, Any], reason: str) -> None:
-    with pytest.raises(InvalidRequestError, match=f"^acme/m: .*{reason}"):
-        openai_chat.encode(Request("acme", "m", [{"role": "user", "content": "Hi"}], params), ChatDialect())
+    dialect = ChatDialect(rename={"seed": "random_seed"}, efforts=("low", "high"))
+    with pytest.raises(InvalidRequestError, match=f"^acme/m.*{reason}"):
+        openai_chat.encode(Request("acme", "m", [{"role": "user", "content": "Hi"}], params), dialect)
 
 
 @pytest.mark.parametrize(

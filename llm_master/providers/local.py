@@ -208,7 +208,9 @@ class LocalServer:
         process = self._process
         return process.pid if process is not None and self._served is not None else None
 
-    async def endpoint(self, timeout: float | None = None) -> Served:  # noqa: ASYNC109  # the error tells more than a caller's asyncio.timeout
+    async def endpoint(
+        self, timeout: float | None = None
+    ) -> Served:  # the error tells more than a caller's asyncio.timeout
         """
         Base URL (``http://127.0.0.1:PORT/v1``) and key of the running server; starts it when it does not run.
 

@@ -71,7 +71,8 @@ class Fold:
         self._plan = plan_for(dialect, request.model)
         self._draft = Draft(request, self._plan)
         self._parser = SSEParser(provider=request.provider, model=request.model)
-        self._several = (request.params.get("n") or 1) > 1
+        count = request.params.get("n")
+        self._several = isinstance(count, int) and count > 1
         # Chunks are kept for ``raw`` only where they hold what a response has no field for.
         self._kept: list[bytes] | None = [] if self._several or request.params.get("logprobs") else None
         self._hot = False  # whether a chunk of text needs no second look; the first chunk always gets one
@@ -258,6 +259,8 @@ class Fold:
         if not answer.choices:
             raise hidden_error(body, self._request, self._rules) or no_choices(body, self._request)
         self._take(answer, body, out)
+        if self._draft.reason is None and self._draft.calls:
+            self._draft.reason = "tool_calls"
         self.complete = True
 
     def _check_start(self) -> None:

@@ -221,12 +221,16 @@ def _part(part: Any) -> Any:
     return part
 
 
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) or (isinstance(part, Mapping) and part.get("type") == "text")
+
+
 def _part_images(made: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     """A tool message with its text parts only, and the other parts with a word on where they come from."""
     content = made["content"]
-    texts = [part for part in content if isinstance(part, str) or part.get("type") in ("text", "refusal")]
+    texts = [part for part in content if _is_text(part)]
     if len(texts) == len(content):
         return made, []
-    others = [part for part in content if part not in texts]
+    others = [part for part in content if not _is_text(part)]
     head = {"type": "text", "text": f"Returned by tool call {made.get('tool_call_id')}:"}
     return {**made, "content": texts or "The result is in the next user message."}, [head, *others]

@@ -106,6 +106,12 @@ def settle(params: dict[str, Any], request: Request, plan: Plan, left_out: list[
     _settle_schemas(given, dialect)
     _settle_stream_options(given, request, left_out)
     body = {plan.renames.get(name, name): value for name, value in given.items()}
+    if len(body) != len(given):
+        twice = sorted(name for name in given if plan.renames.get(name, name) != name and plan.renames[name] in given)
+        raise InvalidRequestError(
+            f"{request.provider}/{request.model}: {', '.join(twice)} and what the server calls it are both given;"
+            " give one"
+        )
     return {**body, **extra} if extra else body
 
 
@@ -147,7 +153,7 @@ def _settle_effort(given: dict[str, Any], dialect: ChatDialect, refusals: _Refus
         refusals.refuse("reasoning_effort", "", "this model has no such setting: leave it out")
         return dialect.reasons
     taken = effort
-    if known is not None and effort not in known and effort not in dialect.effort_rename:
+    if known is not None and not (isinstance(effort, str) and (effort in known or effort in dialect.effort_rename)):
         nearest = _nearest(effort, known)
         if nearest is None:
             del given["reasoning_effort"]

@@ -1,0 +1,121 @@
+"""
+Vectors and token counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+from typing import Any
+
+import pytest
+from support.behaviours import status
+from support.fault_server import FaultServer
+
+from llm_master import (
+    ConfigurationError,
+    InvalidRequestError,
+    LLMConfig,
+    ModelConfig,
+    ModelRegistry,
+    QueryLLM,
+    ResponseError,
+    RetryPolicy,
+)
+
+
+def body(*items: tuple[int | None, Any]) -> dict[str, Any]:
+    data = [{"object": "embedding", "embedding": v, **({} if i is None else {"index": i})} for i, v in items]
+    return {"object": "list", "data": data, "model": "emb-served", "usage": {"prompt_tokens": 9, "total_tokens": 9}}
+
+
+def embed(server: FaultServer, *args: Any, **kwargs: Any) -> Any:
+    async def main() -> Any:
+        config = LLMConfig(openai_api_key="sk-embed-0000001", base_urls={"openai": server.url + "/v1"})
+        async with QueryLLM(config, retry=RetryPolicy(base_delay=0.001)) as llm:
+            return await llm.embed(*args, **kwargs)
+
+    return asyncio.run(main())
+
+
+def test_vectors_come_in_the_order_of_the_texts(fault_server: FaultServer) -> None:
+    fault_server.route("/v1/embeddings", [status(200, body((1, [2.0]), (0, [1.0])))])
+    found = embed(fault_server, "openai/text-embedding-3-small", ["a", "b"], dimensions=1)
+    assert found.embeddings == [[1.0], [2.0]]
+    assert (found.provider, found.model, found.model_name) == ("openai", "emb-served", "openai/text-embedding-3-small")
+    assert found.usage.input_tokens == 9
+    assert [a.outcome for a in found.attempts] == ["ok"]
+    (seen,) = fault_server.requests
+    assert seen.path == "/v1/embeddings"
+    assert seen.json == {"model": "text-embedding-3-small", "input": ["a", "b"], "dimensions": 1}
+    assert dict(seen.headers)["Authorization"] == "Bearer sk-embed-0000001"
+
+
+def test_base64_vectors_and_one_text(fault_server: FaultServer) -> None:
+    packed = base64.b64encode(struct.pack("<2f", 0.5, -2.0)).decode()
+    fault_server.route("/v1/embeddings", [status(200, body((None, packed)))])
+    found = embed(fault_server, "openai/emb", "a", encoding_format="base64")
+    assert found.embeddings == [[0.5, -2.0]]
+
+
+def test_a_price_of_the_registry_is_used(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ModelRegistry.CONFIGS, "openai/emb", ModelConfig(input_price_per_million=2.0))
+    fault_server.route("/v1/embeddings", [status(200, body((0, [1.0])))])
+    assert str(embed(fault_server, "openai/emb", "a").cost) == "0.000018"  # 9 tokens * 2 USD / 1e6
+
+
+def test_it_is_retried(fault_server: FaultServer) -> None:
+    fault_server.route("/v1/embeddings", [status(503, {"error": {"message": "busy"}}), status(200, body((0, [1.0])))])
+    assert [a.status_code for a in embed(fault_server, "openai/emb", "a").attempts] == [503, 200]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [(body((0, [1.0])), "1 vectors for 2 texts"), ("<html>", "no embedding"), ({"error": {"message": "no"}}, "no")],
+)
+def test_a_wrong_answer_is_an_error(answer: Any, says: str, fault_server: FaultServer) -> None:
+    fault_server.route("/v1/embeddings", [status(200, answer)])
+    with pytest.raises(Exception, match=says) as caught:
+        embed(fault_server, "openai/emb", ["a", "b"])
+    assert getattr(caught.value, "provider", None) == "openai"
+    if "vectors" in says:
+        assert isinstance(caught.value, ResponseError)
+
+
+@pytest.mark.parametrize("texts", [[], [""], [1], ""])
+def test_no_text_is_refused_before_any_request(texts: Any, fault_server: FaultServer) -> None:
+    with pytest.raises(InvalidRequestError):
+        embed(fault_server, "openai/emb", texts)
+    assert fault_server.requests == []
+
+
+def test_a_family_without_embeddings_says_so() -> None:
+    llm = QueryLLM(LLMConfig(anthropic_api_key="sk-ant-0000000001"))
+
+    async def main() -> None:
+        with pytest.raises(ConfigurationError, match="anthropic serves no embeddings"):
+            await llm.embed("claude-sonnet-4-5", "a")
+        with pytest.raises(ConfigurationError, match="offers no count"):
+            await llm.count_tokens("claude-sonnet-4-5", "a")
+
+    asyncio.run(main())
+
+
+def test_the_embedded_model_embeds_and_counts() -> None:
+    async def main() -> None:
+        async with QueryLLM(LLMConfig()) as llm:
+            vectors = (
+                await llm.embed("local", ["a cat sleeps", "a dog sleeps", "income tax law", "a cat sleeps"])
+            ).embeddings
+            assert vectors[0] == pytest.approx(vectors[3], abs=1e-3)
+            near, far = (sum(a * b for a, b in zip(vectors[0], v, strict=True)) for v in vectors[1:3])
+            assert near > far
+
+            messages = [{"role": "user", "content": "Hello there, my friend."}]
+            counted = await llm.count_tokens("local", messages)
+            answered = await llm.query("local", messages, max_tokens=1)
+            assert counted.method == "provider"
+            assert counted.tokens == answered.usage.input_tokens
+
+    asyncio.run(main())
