@@ -116,7 +116,7 @@ class UnifiedProvider(BaseLLMProvider):
         client_class = self.row.client_class or getattr(importlib.import_module(package), name)
         target = self.target("client")  # checks key and address and resolves overrides
         key = self.config.key_for(self.row.api_key_attr or "", self.row.key_variables) or self.row.api_key
-        base, _ = self.config.url_for(self.name) or (self.row.base_url, False)
+        base, _ = self.config.url_for(self.name, *self.row.aliases) or (self.row.base_url, False)
         if base is None:
             raise ConfigurationError(
                 f"{self.name} has no base URL for its SDK client; set {self.name.upper()}_BASE_URL"

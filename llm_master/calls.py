@@ -35,7 +35,21 @@ if TYPE_CHECKING:
     from llm_master.policy.deadline import Timeouts
     from llm_master.target import Target
 
-__all__ = ["Call", "LLMStream", "RetryPolicy", "Step", "check_model_name", "check_params", "normalise"]
+__all__ = [
+    "Call",
+    "LLMStream",
+    "RetryPolicy",
+    "Step",
+    "check_model_name",
+    "check_params",
+    "first_limits",
+    "normalise",
+]
+
+
+def first_limits(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    """The time of an attempt that has the whole deadline for itself."""
+    return aiohttp.ClientTimeout(total=timeouts.total, sock_connect=timeouts.connect)
 
 
 class Step:
@@ -72,13 +86,19 @@ class Call(Record):
         drop_params: bool = False,
         fallback_on: Collection[str] = (),
     ) -> None:
-        super().__init__(model_name)
+        # Record's fields are set here and not by its __init__: this runs once a call.
+        self.model_name = model_name
+        self.attempts = []
+        self.story = []
+        self.waited = 0.0
+        self.why = None
         self.messages = messages
         self.timeouts = timeouts
         self.policy = policy
         self.headers = headers
         self.drop_params = drop_params
         self.fallback_on = fallback_on
+        self.started = monotonic()
 
     def remaining(self) -> float | None:
         """Seconds left of the deadline, None without one."""
@@ -87,9 +107,34 @@ class Call(Record):
 
     # -- whole answers ------------------------------------------------------------------------------------------
 
-    async def run(self, steps: list[Step]) -> LLMResponse:
-        """The whole answer of the first step that gives one."""
-        response: LLMResponse = await self._chain(steps, self._send)
+    async def run(self, steps: list[Step], limits: aiohttp.ClientTimeout) -> LLMResponse:
+        """
+        The whole answer of the first step that gives one.
+
+        The first attempt, nearly always the only one, is made right here: each coroutine between the caller and the
+        socket is paid for at every turn of the event loop.
+
+        Args:
+            limits: the time of the first attempt when there is no other step.
+        """
+        step = steps[0]
+        target = step.target
+        request = Request(
+            target.provider,
+            target.model,
+            self.messages,
+            step.params,
+            drop_params=self.drop_params,
+            headers=self.headers,
+        )
+        try:
+            response: LLMResponse = await target.send(
+                request, limits if len(steps) == 1 else self._limits(target, len(steps) - 1)
+            )
+        except (ProviderError, UnsupportedParameterError) as error:
+            found: LLMResponse = await self._chain(steps, self._send, error)
+            return found
+        self.finished(target, response, self.started, None)
         return response
 
     async def _send(self, step: Step, limits: aiohttp.ClientTimeout, began: float) -> LLMResponse:
@@ -205,30 +250,38 @@ class Call(Record):
 
     # -- attempts -----------------------------------------------------------------------------------------------
 
-    async def _chain(self, steps: list[Step], make: Callable[..., Awaitable[Any]]) -> Any:
+    async def _chain(
+        self, steps: list[Step], make: Callable[..., Awaitable[Any]], failed: LLMError | None = None
+    ) -> Any:
+        """Step after step until one succeeds; ``failed`` is the error of the first step's first attempt, if made."""
         last = len(steps) - 1
         for index, step in enumerate(steps):
             error: LLMError
             try:
-                return await self._on_target(step, make, last - index)
-            except ProviderError as failed:
-                if index == last or not falls_back(failed, self.fallback_on):
-                    raise self._final(failed) from failed.__cause__
-                error = failed
+                return await self._on_target(step, make, last - index, failed)
+            except ProviderError as given_up:
+                if index == last or not falls_back(given_up, self.fallback_on):
+                    raise self._final(given_up) from given_up.__cause__
+                error = given_up
             except UnsupportedParameterError as refused:
                 # Nothing was sent: this target cannot take the parameters, the next one gets its own.
                 if index == last:
                     raise
                 self.failed(step.target, refused, monotonic())
                 error = refused
+            failed = None
             following = steps[index + 1].target.asked
             self.story.append(FallbackEvent(error, following))
             logger.debug("%s: going on with %s", error, following)
         raise AssertionError("a call has at least one step")
 
-    async def _on_target(self, step: Step, make: Callable[..., Awaitable[Any]], more: int) -> Any:
-        began = monotonic()
+    async def _on_target(
+        self, step: Step, make: Callable[..., Awaitable[Any]], more: int, failed: LLMError | None
+    ) -> Any:
+        began = self.started if failed is not None else monotonic()
         try:
+            if failed is not None:
+                raise failed
             return await make(step, self._limits(step.target, more), began)
         except ProviderError as error:
             self.failed(step.target, error, began)

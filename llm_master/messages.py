@@ -270,7 +270,7 @@ def _part(value: Any, where: str, files: Files) -> dict[str, Any]:
     kind = part.get("type")
     if kind is None:
         kind = "text" if "text" in part else "image" if any(key in part for key in SOURCES) else None
-        part = {"type": kind, **part}
+        part = {**part, "type": kind}
     if not _is_name(kind):
         raise InvalidRequestError(f"{where} is a part without a type; write {{'type': 'text', 'text': ...}}")
     if kind in ("text", "input_text", "output_text"):

@@ -24,7 +24,7 @@ from llm_master.classes import ModelConfig
 from llm_master.errors import ConfigurationError, InvalidRequestError, ModelNotFoundError
 from llm_master.rows import ProviderRow
 
-__all__ = ["Route", "resolve"]
+__all__ = ["Route", "names_to_ask", "resolve"]
 
 _RESPONSES = "responses-"
 _SHORT = 2
@@ -95,6 +95,27 @@ def resolve(
     if route is None:
         raise table.not_found(model_name)
     return route
+
+
+def names_to_ask(
+    models: Mapping[str, Iterable[str]],
+    *,
+    rows: Mapping[str, ProviderRow],
+    registry: Mapping[str, ModelConfig],
+    provider_map: Mapping[str, tuple[str | None, Any]],
+) -> list[tuple[str, str]]:
+    """
+    How each model is asked for: its bare name where that leads to its provider, else ``provider/model``.
+
+    Args:
+        models: provider's key -> the names that are sent to it.
+        rows, registry, provider_map: as ``resolve`` takes them.
+
+    Returns:
+        Pairs of name and provider, in the order given.
+    """
+    table = _Table(rows, registry, provider_map, ())
+    return [(table.callable(provider, model), provider) for provider, names in models.items() for model in names]
 
 
 def _asks_for_responses(name: str, route: Route | None) -> bool:
@@ -230,7 +251,7 @@ class _Table:
         names = {*self.registry, *(key for key, row in self.rows.items() if row.default_model is not None)}
         for provider, models in _known_models().items():
             if provider in self.rows:
-                names.update(self._callable(provider, model) for model in models)
+                names.update(self.callable(provider, model) for model in models)
         prefix, slash, rest = name.partition("/")
         if slash and rest:
             import difflib
@@ -239,7 +260,8 @@ class _Table:
             names.update(f"{self.names.get(found, found)}/{rest}" for found in near)
         return names
 
-    def _callable(self, provider: str, model: str) -> str:
+    def callable(self, provider: str, model: str) -> str:
+        """The name under which a provider's model is asked for."""
         found = self._by_map(model)
         bare = found is not None and found.provider == provider and _split(model)[0].lower() not in self.names
         return model if bare else f"{provider}/{model}"

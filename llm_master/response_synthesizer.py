@@ -76,6 +76,7 @@ class QueryLLM:
         self._timeouts = timeouts if timeouts is not None else Timeouts()
         self._retry = retry
         self._engine: Any = None
+        self._limits: Any = None
         self._drop_params = drop_params
         self._transport: Transport | None = None
         self._providers: dict[tuple[Any, str | None], Any] = {}
@@ -169,7 +170,8 @@ class QueryLLM:
         )
         if stream:
             return engine.LLMStream(await call.open(steps))  # type: ignore[no-any-return]  # the engine is loaded late
-        return await call.run(steps)  # type: ignore[no-any-return]  # same
+        limits = self._limits if timeout is None else engine.first_limits(call.timeouts)
+        return await call.run(steps, limits)  # type: ignore[no-any-return]  # same
 
     def query_sync(self, model_name: str, messages: Any = None, **kwargs: Any) -> Any:
         """
@@ -232,6 +234,7 @@ class QueryLLM:
 
         if self._retry is None:
             self._retry = calls.RetryPolicy()
+        self._limits = calls.first_limits(self._timeouts)
         self._engine = calls
         return calls
 
@@ -262,6 +265,8 @@ class QueryLLM:
         if self._version != table_version():
             with self._lock:
                 self._drop_targets()
+        if type(model_name) is not str:
+            self._engine.check_model_name(model_name)
         found = self._targets.get((model_name, api))
         if found is None:
             self._engine.check_model_name(model_name)
@@ -393,8 +398,11 @@ async def _with_files(engine: Any, messages: Any, prompt: str | None) -> list[di
     import asyncio
     from pathlib import Path
 
+    from llm_master.image_input import MAX_IMAGE_BYTES
+
     def read(path: str) -> bytes:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            return file.read(MAX_IMAGE_BYTES + 1)  # one byte more shows that it is too large
 
     found: list[dict[str, Any]] = await asyncio.to_thread(engine.normalise, messages, prompt=prompt, read_file=read)
     return found

@@ -18,6 +18,9 @@ from llm_master.errors import ConfigurationError
 
 __all__ = ["ChatDialect", "MessagesDialect", "ProviderRow"]
 
+Category = Literal[
+    "quota", "context", "content", "auth", "not_found", "rate", "overloaded", "server", "timeout", "bad_request"
+]
 Family = Literal["openai_chat", "anthropic_messages"]
 
 #: Parameters that a reasoning model refuses together.
@@ -211,7 +214,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     strip_prefix: bool = True
     chat: ChatDialect = ChatDialect()
     messages: MessagesDialect = MessagesDialect()
-    error_codes: dict[str, str] = {}
+    error_codes: dict[str, Category] = {}
     supervisor: str | None = None
     default_model: str | None = None
     status: str = "live"

@@ -17,7 +17,6 @@ from llm_master.endpoint import Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
 from llm_master.pricing import Pricer
 from llm_master.redaction import Secret, redact
-from llm_master.rows import ChatDialect
 from llm_master.wire import openai_embeddings
 
 if TYPE_CHECKING:
@@ -94,8 +93,7 @@ class Target:
         self.family = _family(row, api)
         module, dialect = FAMILIES[self.family]
         self._family: Any = importlib.import_module(module)
-        found: Any = getattr(row, dialect)
-        self.dialect: Any = found.for_model(model) if isinstance(found, ChatDialect) else found
+        self.dialect: Any = getattr(row, dialect)
         self._server: Any = None
         self._served_at: tuple[str, str] | None = None
         self._auth: str | None = None
@@ -104,7 +102,7 @@ class Target:
         if row.status != "live":
             after = f"; use {row.successor} instead" if row.successor else ""
             raise ConfigurationError(f"{row.name} is {row.status} and cannot serve {model!r}{after}")
-        given = config.url_for(row.name)
+        given = config.url_for(row.name, *row.aliases)
         if given is None and row.supervisor is not None:
             module_name, _, name = row.supervisor.partition(":")
             self._server = getattr(importlib.import_module(module_name), name).shared(model, config)

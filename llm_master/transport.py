@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
+from aiohttp.payload import BytesPayload
 
 from llm_master.endpoint import translate
 from llm_master.errors import ProviderError
@@ -69,8 +70,6 @@ class Transport:
             trust_env=False,
             read_bufsize=256 * 1024,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            # Each of these headers is set by the endpoint.
-            skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
         )
         holder: list[weakref.finalize[Any, Any]] = []
         keeper = _close_with_loop(session, holder)
@@ -98,7 +97,7 @@ class Transport:
         try:
             response = await session.post(
                 endpoint.url,
-                data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
+                data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
                 headers=endpoint.headers,
                 timeout=timeout,
                 allow_redirects=False,
@@ -121,7 +120,7 @@ class Transport:
         try:
             response = await session.post(
                 endpoint.url,
-                data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
+                data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
                 headers=endpoint.headers,
                 timeout=timeout,
                 allow_redirects=False,

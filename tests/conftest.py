@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from support.fault_server import FaultServer
 
-_ENDINGS = ("_KEY", "_TOKEN", "_BASE_URL", "_API_URL", "_PROXY")
+_ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
 
 
 @pytest.fixture(autouse=True)

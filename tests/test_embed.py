@@ -105,11 +105,21 @@ def test_a_family_without_embeddings_says_so() -> None:
 def test_the_embedded_model_embeds_and_counts() -> None:
     async def main() -> None:
         async with QueryLLM(LLMConfig()) as llm:
-            vectors = (
-                await llm.embed("local", ["a cat sleeps", "a dog sleeps", "income tax law", "a cat sleeps"])
-            ).embeddings
-            assert vectors[0] == pytest.approx(vectors[3], abs=1e-3)
-            near, far = (sum(a * b for a, b in zip(vectors[0], v, strict=True)) for v in vectors[1:3])
+            texts = [
+                "a cat sleeps",
+                "a dog sleeps",
+                "a tax law",
+                "a cat",
+                "cat sleeps a",
+                "the income tax law of the EU",
+            ]
+            alone = [(await llm.embed("local", text)).embeddings[0] for text in texts]
+            together = (await llm.embed("local", texts)).embeddings
+            at_once = await asyncio.gather(*(llm.embed("local", text) for text in texts))
+            for one, two, three in zip(alone, together, at_once, strict=True):
+                assert two == pytest.approx(one, abs=1e-3)
+                assert three.embeddings[0] == pytest.approx(one, abs=1e-3)
+            near, far = (sum(a * b for a, b in zip(alone[0], v, strict=True)) for v in (alone[1], alone[5]))
             assert near > far
 
             messages = [{"role": "user", "content": "Hello there, my friend."}]

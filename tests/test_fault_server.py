@@ -12,8 +12,9 @@ import struct
 import subprocess
 import sys
 import threading
-from email.utils import parsedate_to_datetime
+import time
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 
 import pytest
 from support import faults

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+
 from llm_master.errors import ConfigurationError
 from llm_master.providers.local import LocalServer, Settings, find_weights, installed
 from llm_master.providers.local_process import environment
@@ -168,6 +169,10 @@ def test_embeddings_tell_near_from_far(running: Running) -> None:
     assert _cosine(cat, cat) == pytest.approx(1, abs=1e-4)
     assert _cosine(cat, again) == pytest.approx(1, abs=1e-4)
     assert _cosine(cat, kitten) > _cosine(cat, rates) + 0.02
+    # Texts of different lengths go through the model together; each must come out as if it were alone.
+    alone = [running.vectors(text)[0] for text in texts[:3]]
+    for one, other in zip(alone, (cat, kitten, rates), strict=True):
+        assert _cosine(one, other) == pytest.approx(1, abs=1e-3)
 
 
 def test_an_embedding_may_be_longer_than_the_usual_batch(running: Running) -> None:

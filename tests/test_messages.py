@@ -99,7 +99,7 @@ def test_a_text_and_a_prompt_are_a_users_message() -> None:
     [
         ({"content": ["a", {"type": "text", "text": "b"}]}, ["a", "b"]),
         ({"content": ("a", "b")}, ["a", "b"]),
-        ({"content": [{"text": "a"}]}, ["a"]),
+        ({"content": [{"text": "a"}, {"type": None, "text": "b"}]}, ["a", "b"]),
         ({"content": [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}]}, ["a", "b"]),
         ({"content": {"type": "text", "text": "a"}}, ["a"]),
         ({"content": {"parts": ["a", "b"]}}, ["a", "b"]),

@@ -76,13 +76,19 @@ async def _calls(client: Client, flight: int, each: int) -> None:
 
 async def measure_calls(client: Client, flight: int, seconds: float) -> dict[str, float]:
     """CPU microseconds a call with ``flight`` calls in flight, over at least about ``seconds`` of CPU."""
-    # The first calls open the connections (idle ones may have expired since the last command) and give an estimate.
+    # The first calls open the connections (idle ones may have expired since the last command), the second ones give an
+    # estimate; a client that took long is spared them.
     rehearsal = max(1, 32 // flight)
-    for _ in range(1 if flight > 100 else 2):
+    cost = 0.0
+    for _ in range(2):
         began = time.process_time()
         await _calls(client, flight, rehearsal)
-        cost = (time.process_time() - began) / (rehearsal * flight)
-    each = max(2, round(seconds / max(cost, 1e-6) / flight))
+        spent = time.process_time() - began
+        cost = spent / (rehearsal * flight)
+        if spent > 1.5:
+            break
+    # With many in flight a wave of calls is long; a few waves are needed for a mean.
+    each = max(2, round(max(seconds, seconds * flight / 400) / max(cost, 1e-6) / flight))
     gc.collect()
     began = time.process_time()
     await _calls(client, flight, each)
@@ -108,8 +114,8 @@ async def measure_chunks(client: Client, mode: str, seconds: float) -> dict[str,
     long = LONG[mode]
     await _streams(client, f"{mode}:{SHORT}", 1, SHORT)
     first = await _streams(client, f"together:{long}", 1, long)
-    # A stream whose chunks come one by one lasts as long as it lasts; one pair is enough chunks for a mean.
-    pairs = 1 if mode == "apart" else max(2, round(seconds / max(first, 1e-6)))
+    # A stream whose chunks come one by one lasts as long as it lasts: two pairs give enough chunks for a mean.
+    pairs = 2 if mode == "apart" else max(2, round(seconds / max(first, 1e-6)))
     gc.collect()
     spent = 0.0
     for _ in range(pairs):

@@ -4,30 +4,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import platform
-import ssl
-import sys
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
 from llm_master.base_provider import UnifiedProvider, row_of
 from llm_master.cli.lists import provider_facts
+from llm_master.cli.terminal import print_json
 from llm_master.config import LLMConfig
+from llm_master.errors import ConfigurationError, LLMError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
+
+    import aiohttp
+
+    from llm_master.endpoint import Endpoint
 
 __all__ = ["Finding", "doctor", "examine"]
 
 _PATIENCE = 5.0
-_SKEW = 60.0
+_LOCAL_PATIENCE = 60.0
+# Seconds. A minute shows in logs and rate limits; after five a signed request is refused.
+_ODD_CLOCK, _WRONG_CLOCK = 60.0, 300.0
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -40,44 +42,57 @@ class Finding(msgspec.Struct, frozen=True):
 
 def doctor(
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Reach for providers without a key too.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Look at the set-up only.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List what is not set up too, and reach for every provider.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Look at the set-up only; nothing is started.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check keys, DNS, TLS, the local model and the clock; exit 1 when something is broken."""
+    """
+    Check the set-up: keys, DNS, TLS, the embedded model, the clock.
+
+    No key is sent. The exit code is 1 when something that is set up does not work.
+    """
+    import asyncio
+
     findings = asyncio.run(examine(LLMConfig.from_env(), everything=everything, offline=offline))
     if json_output:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode() + "\n")
+        print_json(findings)
     else:
-        for finding in findings:
-            typer.echo(f"{finding.state:<5}{finding.check:<22}{finding.detail}")
+        shown = findings if everything else _in_short(findings)
+        width = max(len(finding.check) for finding in shown)
+        for finding in shown:
+            typer.echo(f"{finding.state:<4}  {finding.check:<{width}}  {finding.detail}")
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
 
 
+def _in_short(findings: list[Finding]) -> list[Finding]:
+    """The findings, with the providers that nobody set up in one line."""
+    unused = [finding for finding in findings if finding.state == "off" and finding.check.endswith(" set-up")]
+    names = ", ".join(finding.check.removesuffix(" set-up") for finding in unused)
+    rest = [finding for finding in findings if finding not in unused]
+    if not unused:
+        return rest
+    return [*rest, Finding("not set up", "off", f"{names} (llm-master providers tells what each needs)")]
+
+
 async def examine(config: LLMConfig, *, everything: bool = False, offline: bool = False) -> list[Finding]:
-    """All findings; no key is sent anywhere, and nothing is asked of a provider but its date."""
-    findings = [_python()]
+    """All findings; no key is sent anywhere, and a provider is asked for nothing but its headers."""
+    findings = [_version()]
     reach: list[tuple[str, str]] = []
     for name in UnifiedProvider.PROVIDER_CONFIGS:
-        facts = provider_facts(name, config)
-        row = row_of(name)
-        own = config.url_for(name) is not None
-        keyed = row.key_optional is False and facts["ready"]
-        findings.append(_key(facts, set_up=own or keyed))
-        if facts["base_url"] and (own or keyed or (everything and not row.key_optional)):
-            reach.append((name, facts["base_url"]))
-    if offline:
-        return findings
-    skews: list[float] = []
-    for found in await asyncio.gather(*(_reach(name, url, skews) for name, url in reach)):
-        findings += found
-    findings.append(_clock(skews))
-    findings.append(await _local(config))
+        finding, address = _set_up(name, config, everything=everything)
+        findings.append(finding)
+        if address is not None:
+            reach.append((name, address))
+    if not offline:
+        findings += await _reach_all(reach)
+        findings.append(await _local(config))
     return findings
 
 
-def _python() -> Finding:
+def _version() -> Finding:
     from llm_master import __version__
 
     return Finding(
@@ -85,84 +100,112 @@ def _python() -> Finding:
     )
 
 
-def _key(facts: dict[str, Any], *, set_up: bool) -> Finding:
-    check = f"{facts['key']} set-up"
-    if facts["ready"]:
-        return Finding(
-            check, "ok", "ready" if set_up else f"no key needed; expected at {facts['base_url'] or 'this machine'}"
-        )
-    missing = str(facts["missing"])
-    return Finding(check, "off" if missing.startswith("set ") else "bad", missing)
+def _set_up(name: str, config: LLMConfig, *, everything: bool) -> tuple[Finding, str | None]:
+    """Whether a provider is set up, and its address if it is to be reached for."""
+    row = row_of(name)
+    facts = provider_facts(name, config)
+    check = f"{name} set-up"
+    try:
+        addressed = config.url_for(name) is not None
+        keyed = config.key_for(row.api_key_attr or "", row.key_variables) is not None
+    except ConfigurationError as error:
+        return Finding(check, "bad", str(error)), None
+    address = facts["base_url"]
+    if not facts["ready"]:
+        # Somebody who gave an address and no key meant to use it.
+        state = "bad" if addressed or keyed else "off"
+        return Finding(check, state, facts["missing"]), address if addressed or everything else None
+    if row.supervisor and not addressed:
+        return Finding(check, "ok", "installed"), None
+    if addressed or keyed:
+        return Finding(check, "ok", "has a key" if keyed else "needs no key"), address
+    return Finding(check, "off", f"expected at {address}, without a key"), None
 
 
-async def _reach(name: str, url: str, skews: list[float]) -> list[Finding]:
-    """DNS, then the connection (with TLS where the address says so), then the server's date."""
-    parts = urlsplit(url)
-    host, secure = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
+async def _reach_all(reach: list[tuple[str, str]]) -> list[Finding]:
+    import asyncio
+
+    import aiohttp
+
+    skews: list[float] = []
+    timeout = aiohttp.ClientTimeout(total=_PATIENCE)
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        found = await asyncio.gather(*(_reach(session, name, url, skews) for name, url in reach))
+    return [*(finding for each in found for finding in each), _clock(skews)]
+
+
+async def _reach(session: aiohttp.ClientSession, name: str, address: str, skews: list[float]) -> list[Finding]:
+    """DNS, then the connection (with TLS where the address says so) and the server's date."""
+    from yarl import URL
+
+    from llm_master.endpoint import Endpoint
+
+    endpoint = Endpoint(str(URL(address, encoded=True).origin()) + "/", {}, provider=name, model="")
+    first = URL(endpoint.proxy) if endpoint.proxy else endpoint.url
+    found = await _step(f"{name} DNS", _names(first), f"{first.host}: check the network and the address")
+    if found.state == "bad":
+        return [found]
+    secure = endpoint.url.scheme == "https"
+    hint = "check the clock, the CA certificates (SSL_CERT_FILE), the proxy" if secure else "check the address"
+    check = f"{name} {'TLS' if secure else 'connection'}"
+    return [found, await _step(check, _head(session, endpoint, skews), f"{endpoint.url.authority}: {hint}")]
+
+
+async def _step(check: str, work: Awaitable[str], hint: str) -> Finding:
+    import asyncio
+
+    import aiohttp
+
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return Finding(check, "ok", await work)
+    except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
+        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+        why = str(cause) or f"no answer in {_PATIENCE:g} s"
+        return Finding(check, "bad", f"{why}; {hint}")
+
+
+async def _names(url: Any) -> str:
+    import asyncio
+    import socket
+
     loop = asyncio.get_running_loop()
-    found: list[Finding] = []
-
-    async def step(check: str, work: Callable[[], Awaitable[str]], hint: str) -> bool:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                found.append(Finding(f"{name} {check}", "ok", await work()))
-        except (OSError, TimeoutError, ssl.SSLError) as error:
-            why = str(error) or f"no answer in {_PATIENCE:g} s"
-            found.append(Finding(f"{name} {check}", "bad", f"{host}: {why}; {hint}"))
-            return False
-        return True
-
-    async def names() -> str:
-        addresses = await loop.getaddrinfo(host, port, type=1)
-        return f"{host} is {addresses[0][4][0]}"
-
-    async def connect() -> str:
-        context = ssl.create_default_context() if secure else None
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
-        try:
-            session = writer.get_extra_info("ssl_object")
-            with contextlib.suppress(TimeoutError, OSError):
-                async with asyncio.timeout(_PATIENCE / 2):
-                    await _date(reader, writer, host, skews)
-            return f"{host}:{port} {session.version() if session else 'without TLS'}"
-        finally:
-            writer.close()
-
-    if await step("DNS", names, "check the network or the address"):
-        await step("TLS" if secure else "connection", connect, "check the proxy, firewall, clock and CA certificates")
-    return found
+    addresses = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    return f"{url.host} is {addresses[0][4][0]}"
 
 
-async def _date(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, skews: list[float]) -> None:
-    writer.write(f"HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-    await writer.drain()
-    for _ in range(50):
-        line = await reader.readline()
-        if line.lower().startswith(b"date:"):
-            with contextlib.suppress(ValueError, TypeError):
-                skews.append(time.time() - parsedate_to_datetime(line[5:].decode("latin-1").strip()).timestamp())
-            return
-        if line in (b"", b"\r\n"):
-            return
+async def _head(session: aiohttp.ClientSession, endpoint: Endpoint, skews: list[float]) -> str:
+    import contextlib
+    from email.utils import parsedate_to_datetime
+
+    async with session.head(endpoint.url, proxy=endpoint.proxy, allow_redirects=False) as response:
+        with contextlib.suppress(ValueError, KeyError):
+            skews.append(time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp())
+    return f"{endpoint.url.authority} answers{' through the proxy' if endpoint.proxy else ''}"
 
 
 def _clock(skews: list[float]) -> Finding:
     if not skews:
-        return Finding("clock", "off", "no provider to compare with")
+        return Finding("clock", "off", "no provider told the time to compare with")
     skew = sorted(skews)[len(skews) // 2]
-    if abs(skew) <= _SKEW:
-        return Finding("clock", "ok", f"{skew:+.0f} s against {len(skews)} provider(s)")
-    return Finding("clock", "bad", f"{skew:+.0f} s off: signatures and TLS will fail; set the clock (NTP)")
+    seen = f"{skew:+.0f} s against {len(skews)} provider{'s' * (len(skews) > 1)}"
+    if abs(skew) <= _ODD_CLOCK:
+        return Finding("clock", "ok", seen)
+    state = "bad" if abs(skew) > _WRONG_CLOCK else "warn"
+    return Finding("clock", state, f"{seen}: certificates and signatures depend on it; set the clock (NTP)")
 
 
 async def _local(config: LLMConfig) -> Finding:
-    from llm_master.errors import LLMError
+    """Whether the embedded model answers; one that is not installed is no fault."""
+    from llm_master.providers.local import installed
     from llm_master.response_synthesizer import QueryLLM
 
+    ready, why = installed()
+    if not ready:
+        return Finding("embedded model", "off", why)
     async with QueryLLM(config) as llm:
         try:
-            answer = await llm.query("local", "Say hello.", max_tokens=8, timeout=30)
+            answer = await llm.query("local", "Say hello.", max_tokens=8, timeout=_LOCAL_PATIENCE)
         except LLMError as error:
-            return Finding("local model", "bad", str(error))
-    return Finding("local model", "ok", f"answered in {answer.latency:.2f} s")
+            return Finding("embedded model", "bad", str(error))
+    return Finding("embedded model", "ok", f"answered in {answer.latency:.2f} s")

@@ -1,104 +1,86 @@
 """
-The command ``llm-master`` and what its errors look like.
+The command ``llm-master``: where it starts, its exit codes and what its errors look like.
 
 Exit codes: 0 done, 1 a provider failed, 2 wrong input or set-up, 130 interrupted.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from llm_master.cli import ask as _ask
-from llm_master.cli import doctor as _doctor
-from llm_master.cli import lists as _lists
-from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError, ModelNotFoundError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
-app = typer.Typer(
-    name="llm-master",
-    help="One command for any language model.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(show: bool) -> None:
-    if show:
-        from llm_master import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    *,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and every attempt.")] = False,
-    version: Annotated[  # noqa: ARG001  # its callback does the work
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    if debug:
-        import logging
-
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-        logging.getLogger("asyncio").setLevel(logging.INFO)
-
-
-app.command("ask")(_ask.ask)
-app.command("models")(_lists.models)
-app.command("providers")(_lists.providers)
-app.command("doctor")(_doctor.doctor)
-
-_WRONG_INPUT = (ConfigurationError, InvalidRequestError, ModelNotFoundError)
+_FAILED, _WRONG, _INTERRUPTED = 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    if debug:  # it may stand anywhere; typer wants it before the command
-        arguments = ["--debug", *(a for a in arguments if a != "--debug")]
+    """
+    Run the command line.
+
+    Args:
+        argv: the arguments after the command's name; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    # Everything is imported inside, so that Ctrl-C is quiet from the first moment on.
     try:
-        code = app(args=arguments, prog_name="llm-master", standalone_mode=False)
-    except typer.Exit as stop:
-        return int(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _main(arguments: list[str]) -> int:
+    from llm_master.cli.terminal import prepare, tell
+    from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError, ModelNotFoundError
+
+    prepare()
+    debug, arguments = _take_debug(arguments)
+    _set_up_logging(debug=debug)
+    try:
+        from llm_master.cli.app import run
+
+        return run(arguments)
     except LLMError as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
-        return 2 if isinstance(error, _WRONG_INPUT) else 1
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
-            error.show()
-            return int(error.exit_code)
+        tell(f"error: {error}")
+        return _WRONG if isinstance(error, (ConfigurationError, InvalidRequestError, ModelNotFoundError)) else _FAILED
+    except OSError as error:
         if debug:
             raise
-        typer.echo(f"error: {type(error).__name__}: {error}; run again with --debug for the traceback", err=True)
-        return 1
-    return int(code or 0)
+        tell(f"error: {error.strerror or error}")
+        return _FAILED
+    except Exception as error:
+        if debug:
+            raise
+        tell(f"error: {type(error).__name__}: {error}; run again with --debug for the traceback")
+        return _FAILED
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(main())
+def _take_debug(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Whether ``--debug`` stands anywhere before ``--``, and the arguments without it."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [each for each in arguments[:end] if each != "--debug"]
+    return len(options) < end, options + arguments[end:]
+
+
+def _set_up_logging(*, debug: bool) -> None:
+    import logging
+
+    logger = logging.getLogger("llm_master")
+    if not debug:
+        logger.addHandler(logging.NullHandler())  # the error line says it; a log record would say it twice
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(relativeCreated)6d ms %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 if __name__ == "__main__":
-    run()
+    sys.exit(main())

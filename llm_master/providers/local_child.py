@@ -67,7 +67,12 @@ def _parameters(library: Any, wanted: dict[str, Any]) -> Any:
     params.port = 0  # the system picks a free one, so two servers never ask for the same
     params.api_keys = [wanted["key"]]
     params.n_parallel = wanted["parallel"]
-    params.n_ctx = wanted["context"] * wanted["parallel"]  # the library divides it by the slots
+    # One cache of all slots, each with its full share. With a cache for each, texts of different lengths that are
+    # embedded in one batch are split over several, and their means are wrong.
+    params.n_ctx = wanted["context"] * wanted["parallel"]
+    params.kv_unified = True
+    params.kv_unified_per_slot = wanted["context"]
+    params.kv_unified_per_slot = wanted["context"]
     params.cpuparams.n_threads = wanted["threads"]
     params.cpuparams_batch.n_threads = wanted["threads"]
     # Chat and embeddings in one server: an embedding's input must fit one physical batch.
@@ -75,6 +80,9 @@ def _parameters(library: Any, wanted: dict[str, Any]) -> Any:
     params.n_batch = params.n_ubatch = min(wanted["batch"], wanted["context"])
     if not _has_pooling(wanted["model"]):
         params.pooling_type = library.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    # With a cache for each slot, texts embedded at the same time come out wrong (seen with this version).
+    params.kv_unified = True
+    params.kv_unified_per_slot = wanted["context"]
     params.fit_params = wanted["fit"]  # it loads the model once more, to see how much of it a GPU can take
     params.cache_ram_mib = 0  # its own default keeps up to 8 GiB of old prompts
     params.verbosity = 1  # errors only: prompts do not belong in a log

@@ -52,7 +52,8 @@ def decode(
     turn = choice.message or choice.delta
     word = choice.finish_reason
     reason = plan.finish.get(word) if word is not None else None
-    if turn is None or reason is None or reason in _DERIVED or not usual or not _is_text(turn):
+    usual = usual and not choice.error
+    if not usual or turn is None or reason is None or reason in _DERIVED or not _is_text(turn):
         failure = failed_choice(choice, request, plan, rules)
         if failure is not None:
             raise failure

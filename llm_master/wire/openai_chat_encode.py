@@ -47,7 +47,7 @@ def encode(request: Request, dialect: ChatDialect) -> bytes:
         body["stream"] = True
         if dialect.stream_options:
             body["stream_options"] = _USAGE
-    if params or dialect.tools_effort is not None:
+    if params:
         _add_params(body, params, request, plan, left_out)
     for name, value in dialect.defaults.items():
         body.setdefault(name, value)

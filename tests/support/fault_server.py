@@ -17,6 +17,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Self
 
@@ -46,27 +47,42 @@ class Gate:
     """Where behaviours wait for the test; used on the server's loop only."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        self.held = 0
-        self._passes = asyncio.Semaphore(0)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._passes = 0
         self._open = False
         self._changed = changed
+
+    @property
+    def held(self) -> int:
+        """How many behaviours stand still."""
+        return len(self._waiting)
 
     async def hold(self) -> None:
         """Wait for a pass."""
         if self._open:
             return
-        self.held += 1
+        if self._passes:
+            self._passes -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         self._changed()
         try:
-            await self._passes.acquire()
+            await place
         finally:
-            self.held -= 1
+            if place in self._waiting:
+                self._waiting.remove(place)
 
-    def release(self, count: int | None) -> None:
-        """Give passes, or, with None, open the gate for good."""
+    async def release(self, count: int | None) -> None:
+        """Give passes, the longest wait first, or, with None, open the gate for good."""
         self._open = self._open or count is None
         for _ in range(self.held if count is None else count):
-            self._passes.release()
+            while self._waiting and self._waiting[0].done():
+                self._waiting.popleft()
+            if self._waiting:
+                self._waiting.popleft().set_result(None)
+            else:
+                self._passes += 1
 
 
 class _Script:
@@ -119,7 +135,7 @@ class FaultServer:
 
     def release(self, count: int | None = None) -> None:
         """Let ``count`` holds go on, those to come included; with None all of them, from now on."""
-        self._loop.call_soon_threadsafe(self.gate.release, count)
+        self._on_loop(self.gate.release(count))
 
     def down(self) -> None:
         """Refuse new connections and reset the open ones; the port stays ours."""

@@ -1,0 +1,390 @@
+"""
+Requests, tokens and concurrency in any 60 seconds, kept within one process.
+
+A call reserves its estimate over all limits that apply, all or none, and settles with what it really used. Each key has
+61 one-second cells, so that no 60 seconds ever hold more than a limit. Who does not fit waits in line.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm_master.policy.limits_rules import (
+    CELLS,
+    Limit,
+    Reservation,
+    Shortage,
+    after_fork,
+    check_fits,
+    check_tokens,
+    provider_stop,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Limit", "MemoryLimiter", "Reservation"]
+
+_FEW_KEYS = 256
+
+
+class _Waiter:
+    """One call in line; all but ``future`` is changed under the limiter's lock only."""
+
+    __slots__ = ("armed", "future", "keys", "limits", "loop", "number", "reservation", "shortage", "timer", "tokens")
+    __slots__ += ("unseen", "until")
+
+    def __init__(self, limits: Sequence[Limit], tokens: int, until: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits, self.tokens, self.until, self.loop = limits, tokens, until, loop
+        self.keys = tuple(limit.key for limit in limits)
+        self.unseen = set(self.keys)
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.timer: asyncio.TimerHandle | None = None
+        self.armed = math.inf
+        self.number = 0
+        self.reservation: Reservation | None = None
+        self.shortage: Shortage | None = None
+
+    def wake(self) -> None:
+        """Let the call go on; runs in its own loop."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def arm(self, seconds: float, tick: Callable[[_Waiter], None]) -> None:
+        """Look again after some seconds; runs in its own loop."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.future.done():
+            # A clock that runs apart from the loop's must not make the loop spin.
+            self.timer = self.loop.call_later(max(seconds, 0.001), tick, self)
+
+    def tell(self, function: Callable[..., None], *arguments: Any) -> bool:
+        """Run a function in the call's own loop, from any thread; False when that loop is closed."""
+        try:
+            self.loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            return False
+        return True
+
+
+class MemoryLimiter:
+    """
+    Limits of one process, for calls from any number of threads and event loops.
+
+    ``try_acquire`` never waits, ``acquire`` waits in line; each reservation ends with ``settle`` or ``cancel``.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: dict[str, _Window] = {}
+        self._sweep_at = _FEW_KEYS
+        self._reset_lines()
+        after_fork(self)
+
+    def _reset_lines(self) -> None:
+        self._lock = threading.Lock()
+        # What could not be done at once because the lock was held; the holder does it when it lets go. A finalizer may
+        # settle while its own thread holds the lock, so settling must never wait for it.
+        self._later: deque[tuple[Any, ...]] = deque()
+        # Waiters by the keys they need, each line in the order of arrival: only its first can be next.
+        self._lines: dict[tuple[str, ...], OrderedDict[int, _Waiter]] = {}
+        self._claimed: dict[str, tuple[float, bool]] = {}
+        self._arrivals = 0
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: what was used still counts; the parent's calls, waiters and lock are not ours."""
+        self._windows = {key: window.inherited() for key, window in list(self._windows.items())}
+        self._reset_lines()
+
+    # -- reserve ------------------------------------------------------------------------------------------------
+
+    def try_acquire(
+        self, limits: Sequence[Limit], tokens: int, provider: str | None = None, model: str | None = None
+    ) -> Reservation | float:
+        """
+        Reserve one request, its tokens and one place under every limit, or nothing.
+
+        Returns:
+            The reservation; or the seconds until time alone can make room, inf when only another call's end can.
+
+        Raises:
+            RateLimitError: the call alone needs more tokens than a limit allows in a minute.
+            InvalidRequestError: ``tokens`` is not a whole number of at least 0.
+        """
+        if tokens.__class__ is not int or tokens < 0:
+            check_tokens(tokens)
+        lock = self._lock
+        lock.acquire()
+        try:
+            now = self._clock()
+            cell = int(now)
+            windows = self._windows
+            found: tuple[_Window, ...] = ()
+            for limit in limits:
+                key, rpm, tpm, places = limit.key, limit.rpm, limit.tpm, limit.max_concurrency
+                window = windows.get(key)
+                if window is None:
+                    window = self._new_window(key, cell)
+                elif window.cell < cell:
+                    window.advance(cell)
+                if (
+                    (rpm is not None and window.request_sum >= rpm)
+                    or (tpm is not None and window.token_sum + tokens > tpm)
+                    or (places is not None and window.inflight >= places)
+                    or window.stop > now
+                    or key in self._claimed
+                ):
+                    return _worst(self._lacking(limits, tokens, now, self._claimed, provider, model)).seconds
+                found += (window,)
+            return _commit(found, cell, tokens)
+        finally:
+            lock.release()
+            if self._later:
+                self._catch_up()
+
+    async def acquire(
+        self,
+        limits: Sequence[Limit],
+        tokens: int,
+        *,
+        timeout: float | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> Reservation:
+        """
+        Reserve as ``try_acquire`` does, waiting in line for room.
+
+        Who came first under a limit that is exhausted goes first, however large; calls that do not share it pass.
+
+        Args:
+            limits: every limit that applies to the call.
+            tokens: the estimate: input and the most output there can be.
+            timeout: seconds to wait at most; 0 never waits, None has no end.
+            provider: named in errors.
+            model: named in errors.
+
+        Raises:
+            RateLimitError: there is no room within ``timeout``, known at once where only time can help; or the call
+                alone is larger than a limit.
+            InvalidRequestError: ``tokens`` is not a whole number of at least 0.
+        """
+        got = self.try_acquire(limits, tokens, provider, model)
+        if isinstance(got, Reservation):
+            return got
+        import asyncio
+
+        began = self._clock()
+        patience = math.inf if timeout is None else timeout if timeout > 0 else 0.0
+        waiter = _Waiter(limits, tokens, began + patience, asyncio.get_running_loop())
+        if patience <= 0.0 or not self._enqueue(waiter):
+            shortage = waiter.shortage or _worst(self._peek(waiter))
+            raise refusal(shortage, provider, model, timeout)
+        first = waiter.shortage
+        deadline = waiter.loop.call_later(patience, waiter.wake) if patience < math.inf else None
+        try:
+            await waiter.future
+        except BaseException:
+            self._later.append((self._abandon, waiter))
+            self._catch_up()
+            raise
+        finally:
+            for timer in (deadline, waiter.timer):
+                if timer is not None:
+                    timer.cancel()
+        return self._outcome(waiter, first, began, timeout, provider, model)
+
+    # -- give back ----------------------------------------------------------------------------------------------
+
+    def settle(self, reservation: Reservation, tokens: int | None = None) -> None:
+        """
+        End a reservation with the tokens really used; None keeps the estimate (a cancelled call may be billed).
+
+        The difference is refunded or charged to the second of the reservation. Ending one twice changes nothing. It
+        never waits and may be called from any thread and from a finalizer.
+        """
+        self._end(reservation, tokens, False)
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Undo a reservation whose request was never sent."""
+        self._end(reservation, None, True)
+
+    def observe(self, keys: Iterable[str], headers: Mapping[str, str], now: float | None = None) -> None:
+        """
+        Heed a provider's ratelimit headers: with nothing remaining, nothing more goes out before the reset.
+
+        They only tighten what the user set, and an earlier stop is never shortened.
+
+        Args:
+            keys: the keys that the provider's count is about.
+            headers: of its answer, looked up without regard to case by the mapping.
+            now: UNIX time in seconds, for resets given as a date; None reads the clock.
+        """
+        seconds = provider_stop(headers, now)
+        if seconds > 0.0:
+            self._later.append((self._stop, tuple(keys), self._clock() + seconds))
+            self._catch_up()
+
+    async def aclose(self) -> None:
+        """Nothing to close; a shared limiter has connections."""
+
+    def _end(self, reservation: Reservation, tokens: int | None, undo: bool) -> None:
+        lock = self._lock
+        if lock.acquire(False):  # noqa: FBT003  # "blocking" has no keyword that is as fast
+            try:
+                _release(reservation, tokens, undo)
+                if self._lines:
+                    self._pump()
+            finally:
+                lock.release()
+        else:
+            self._later.append((_release, reservation, tokens, undo))
+        if self._later:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Do what was put off, unless the lock is held: then its holder comes here next."""
+        while self._later and self._lock.acquire(blocking=False):
+            try:
+                while self._later:
+                    function, *arguments = self._later.popleft()
+                    function(*arguments)
+                if self._lines:
+                    self._pump()
+            finally:
+                self._lock.release()
+
+    def _stop(self, keys: tuple[str, ...], until: float) -> None:
+        cell = int(self._clock())
+        for key in keys:
+            window = self._windows.get(key) or self._new_window(key, cell)
+            window.stop = max(window.stop, until)
+
+    # -- the line -----------------------------------------------------------------------------------------------
+
+    def _enqueue(self, waiter: _Waiter) -> bool:
+        """Put a call in line, or let it go at once; False when its time is known to be too short."""
+        with self._lock:
+            lacking = self._lacking(waiter.limits, waiter.tokens, self._clock(), self._claimed)
+            if lacking:
+                waiter.shortage = _worst(lacking)
+            self._arrivals += 1
+            waiter.number = self._arrivals
+            line = self._lines.setdefault(waiter.keys, OrderedDict())
+            line[waiter.number] = waiter
+            if len(line) == 1:
+                self._pump()
+            stays = waiter.reservation is not None or waiter.number in self._lines.get(waiter.keys, ())
+        if self._later:
+            self._catch_up()
+        return stays
+
+    def _peek(self, waiter: _Waiter) -> list[Shortage]:
+        with self._lock:
+            return self._lacking(waiter.limits, waiter.tokens, self._clock(), self._claimed)
+
+    def _outcome(
+        self,
+        waiter: _Waiter,
+        first: Shortage | None,
+        began: float,
+        timeout: float | None,
+        provider: str | None,
+        model: str | None,
+    ) -> Reservation:
+        with self._lock:
+            reservation = waiter.reservation
+            if reservation is None:
+                self._abandon(waiter)
+                self._pump()
+            waited = self._clock() - began
+        if self._later:
+            self._catch_up()
+        if reservation is None:
+            shortage = waiter.shortage or first
+            assert shortage is not None  # noqa: S101  # only a call that lacked something was put in line
+            raise refusal(shortage, provider, model, timeout, waited)
+        reservation.waited = waited
+        reservation.wait_reason = None if first is None else first.reason
+        return reservation
+
+    def _abandon(self, waiter: _Waiter) -> None:
+        line = self._lines.get(waiter.keys)
+        if waiter.reservation is not None:
+            _release(waiter.reservation, None, True)
+        elif line is not None and line.pop(waiter.number, None) is not None and not line:
+            del self._lines[waiter.keys]
+
+    def _tick(self, waiter: _Waiter) -> None:
+        with self._lock:
+            waiter.armed = math.inf
+            self._pump()
+        if self._later:
+            self._catch_up()
+
+    def _pump(self) -> None:
+        """Let go who can, in the order of arrival; the first of each line that cannot claims what it lacks."""
+        now = self._clock()
+        claimed: dict[str, tuple[float, bool]] = {}
+        firsts = [(next(iter(line)), keys) for keys, line in self._lines.items()]
+        heapq.heapify(firsts)
+        while firsts:
+            number, keys = firsts[0]
+            line = self._lines[keys]
+            if not self._leaves(line[number], now, claimed):
+                heapq.heappop(firsts)
+                continue
+            del line[number]
+            if line:
+                heapq.heapreplace(firsts, (next(iter(line)), keys))
+            else:
+                heapq.heappop(firsts)
+                del self._lines[keys]
+        self._claimed = claimed
+
+    def _leaves(self, waiter: _Waiter, now: float, claimed: dict[str, tuple[float, bool]]) -> bool:
+        lacking = self._lacking(waiter.limits, waiter.tokens, now, claimed)
+        if not lacking:
+            # A waiter that has been told of its end already, or whose loop is closed, takes nothing with it.
+            if waiter.future.done():
+                return True
+            found = tuple(self._windows[key] for key in waiter.keys)
+            waiter.reservation = _commit(found, int(now), waiter.tokens)
+            if not waiter.tell(waiter.wake):
+                self._abandon(waiter)
+            return True
+        left = waiter.until - now
+        hopeless = next((each for each in lacking if each.certain and each.seconds > left), None)
+        waiter.shortage = hopeless or _worst(lacking)
+        if hopeless is not None or left <= 0.0 or waiter.future.done():
+            waiter.tell(waiter.wake)
+            return True
+        self._claim(waiter, lacking, now, claimed)
+        seconds = max(each.seconds for each in lacking)
+        if seconds < math.inf and not any(each.kind == "line" for each in lacking) and now + seconds < waiter.armed:
+            waiter.armed = now + seconds
+            return not waiter.tell(waiter.arm, seconds, self._tick)
+        return waiter.loop.is_closed()
+
+    @staticmethod
+    def _claim(waiter: _Waiter, lacking: list[Shortage], now: float, claimed: dict[str, tuple[float, bool]]) -> None:
+        for each in lacking:
+            if each.kind != "line":
+                claimed[each.limit.key] = max(
+                    claimed.get(each.limit.key, (now, False)), (now + each.seconds, each.certain)
+                )
+        # Each of its limits has had room by now, only never at one time. From here on it holds them all: two busy
+        # limits in turn could pass it for ever.
+        waiter.unseen &= {each.limit.key for each in lacking}
+        if not waiter.unseen:
+            for key in waiter.keys:
+                claimed.setdefault(key, (now, False))
