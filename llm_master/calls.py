@@ -309,7 +309,9 @@ class Call(Record):
 
         def stop(state: tenacity.RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome is not None else None
-            following = self._wait(error, state.attempt_number + 1) if isinstance(error, ProviderError) else None
+            following = (
+                self._wait(error, state.attempt_number + 1, waits[-1]) if isinstance(error, ProviderError) else None
+            )
             if following is not None:
                 waits.append(following)
             return following is None
@@ -345,7 +347,7 @@ class Call(Record):
             left /= 2 if more else 1
         return aiohttp.ClientTimeout(total=left, sock_connect=self.timeouts.connect)
 
-    def _wait(self, error: ProviderError, attempt: int) -> float | None:
+    def _wait(self, error: ProviderError, attempt: int, previous: float = 0.0) -> float | None:
         """Seconds before the next attempt on the same target, or None when there is none."""
         if not error.retryable or attempt >= self.policy.max_attempts:
             return None
@@ -354,7 +356,7 @@ class Call(Record):
         asked = error.retry_after
         if asked is not None and asked > self.policy.max_retry_after:
             return None
-        wait = full_jitter(self.policy, attempt) if asked is None else asked
+        wait = full_jitter(self.policy, attempt, previous) if asked is None else asked
         left = self.remaining()
         return None if left is not None and wait >= left else wait
 

@@ -182,6 +182,8 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         key_optional: whether it answers without a key (local servers).
         families: API families it serves, the default first.
         paths: family -> path appended to the base URL, where it is not the family's own.
+        version_path: what a base URL of the user's own is completed with when it does not end so; the vendor's SDK
+            takes its address without it, and so do the environments made for that SDK.
         auth: header and prefix that carry the key: ``bearer``, ``x-api-key``, or any header name.
         variable_auth: key variable -> ``auth`` of a key that came from it, where it differs.
         headers: headers sent with every request.
@@ -206,6 +208,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     key_optional: bool = False
     families: tuple[Family, ...] = ("openai_chat",)
     paths: dict[str, str] = {}
+    version_path: str = ""
     auth: str = "bearer"
     variable_auth: dict[str, str] = {}
     headers: dict[str, str] = {}

@@ -124,7 +124,10 @@ class Target:
             )
         url, is_endpoint = given if given is not None else (str(row.base_url), False)
         if not is_endpoint:
-            url = url.rstrip("/") + row.paths.get(self.family, self._family.PATH)
+            url = url.rstrip("/")
+            if given is not None and not url.endswith(row.version_path):
+                url += row.version_path
+            url += row.paths.get(self.family, self._family.PATH)
         if key is None and not row.key_optional:
             raise MissingKeyError(
                 f"{row.name} needs an API key for {self.asked!r}: set {' or '.join(row.key_variables)}"

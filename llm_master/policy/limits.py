@@ -13,10 +13,10 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_master.policy.limits_rules import (
-    CELLS,
     Limit,
     Reservation,
     Shortage,
@@ -26,25 +26,39 @@ from llm_master.policy.limits_rules import (
     provider_stop,
     refusal,
 )
+from llm_master.policy.limits_windows import Window, Windows, commit, release, worst
 
 if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["Limit", "MemoryLimiter", "Reservation"]
 
-_FEW_KEYS = 256
-
 
 class _Waiter:
     """One call in line; all but ``future`` is changed under the limiter's lock only."""
 
-    __slots__ = ("armed", "future", "keys", "limits", "loop", "number", "reservation", "shortage", "timer", "tokens")
-    __slots__ += ("unseen", "until")
+    __slots__ = (
+        "armed",
+        "began",
+        "future",
+        "keys",
+        "limits",
+        "loop",
+        "number",
+        "patience",
+        "reservation",
+        "shortage",
+        "timer",
+        "tokens",
+        "unseen",
+    )
 
-    def __init__(self, limits: Sequence[Limit], tokens: int, until: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.limits, self.tokens, self.until, self.loop = limits, tokens, until, loop
+    def __init__(
+        self, limits: Sequence[Limit], tokens: int, loop: asyncio.AbstractEventLoop, began: float, patience: float
+    ) -> None:
+        self.limits, self.tokens, self.loop, self.began, self.patience = limits, tokens, loop, began, patience
         self.keys = tuple(limit.key for limit in limits)
-        self.unseen = set(self.keys)
+        self.unseen = set(self.keys)  # the limits that never had room while it waited
         self.future: asyncio.Future[None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
         self.armed = math.inf
@@ -86,8 +100,7 @@ class MemoryLimiter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._windows: dict[str, _Window] = {}
-        self._sweep_at = _FEW_KEYS
+        self._windows = Windows()
         self._reset_lines()
         after_fork(self)
 
@@ -98,12 +111,13 @@ class MemoryLimiter:
         self._later: deque[tuple[Any, ...]] = deque()
         # Waiters by the keys they need, each line in the order of arrival: only its first can be next.
         self._lines: dict[tuple[str, ...], OrderedDict[int, _Waiter]] = {}
+        # Keys that a waiter needs next: when it can go at the earliest, and whether nothing can hasten it.
         self._claimed: dict[str, tuple[float, bool]] = {}
         self._arrivals = 0
 
     def reset_after_fork(self) -> None:
         """In a forked child: what was used still counts; the parent's calls, waiters and lock are not ours."""
-        self._windows = {key: window.inherited() for key, window in list(self._windows.items())}
+        self._windows = self._windows.inherited()
         self._reset_lines()
 
     # -- reserve ------------------------------------------------------------------------------------------------
@@ -128,25 +142,27 @@ class MemoryLimiter:
         try:
             now = self._clock()
             cell = int(now)
-            windows = self._windows
-            found: tuple[_Window, ...] = ()
+            windows, claimed = self._windows, self._claimed
+            found: tuple[Window, ...] = ()
             for limit in limits:
                 key, rpm, tpm, places = limit.key, limit.rpm, limit.tpm, limit.max_concurrency
                 window = windows.get(key)
-                if window is None:
-                    window = self._new_window(key, cell)
-                elif window.cell < cell:
-                    window.advance(cell)
+                if window is None or window.cell < cell:
+                    window = windows.of(key, now)
                 if (
                     (rpm is not None and window.request_sum >= rpm)
                     or (tpm is not None and window.token_sum + tokens > tpm)
                     or (places is not None and window.inflight >= places)
                     or window.stop > now
-                    or key in self._claimed
+                    or key in claimed
                 ):
-                    return _worst(self._lacking(limits, tokens, now, self._claimed, provider, model)).seconds
+                    break
                 found += (window,)
-            return _commit(found, cell, tokens)
+            else:
+                return commit(found, cell, tokens)
+            for limit in limits:
+                check_fits(limit, tokens, provider, model)
+            return worst(windows.lacking(limits, tokens, now, claimed)).seconds
         finally:
             lock.release()
             if self._later:
@@ -183,25 +199,28 @@ class MemoryLimiter:
             return got
         import asyncio
 
-        began = self._clock()
         patience = math.inf if timeout is None else timeout if timeout > 0 else 0.0
-        waiter = _Waiter(limits, tokens, began + patience, asyncio.get_running_loop())
-        if patience <= 0.0 or not self._enqueue(waiter):
-            shortage = waiter.shortage or _worst(self._peek(waiter))
-            raise refusal(shortage, provider, model, timeout)
-        first = waiter.shortage
-        deadline = waiter.loop.call_later(patience, waiter.wake) if patience < math.inf else None
-        try:
-            await waiter.future
-        except BaseException:
-            self._later.append((self._abandon, waiter))
-            self._catch_up()
-            raise
-        finally:
-            for timer in (deadline, waiter.timer):
-                if timer is not None:
-                    timer.cancel()
-        return self._outcome(waiter, first, began, timeout, provider, model)
+        waiter = _Waiter(limits, tokens, asyncio.get_running_loop(), self._clock(), patience)
+        first = self._enqueue(waiter)
+        if not waiter.future.done():
+            deadline = waiter.loop.call_later(patience, waiter.wake) if patience < math.inf else None
+            try:
+                await waiter.future
+            except BaseException:
+                self._put_off(self._abandon, waiter)
+                raise
+            finally:
+                for timer in (deadline, waiter.timer):
+                    if timer is not None:
+                        timer.cancel()
+        reservation, waited = self._outcome(waiter)
+        if reservation is None:
+            shortage = waiter.shortage or first
+            assert shortage is not None  # noqa: S101  # only a call that lacked something was put in line
+            raise refusal(shortage, provider, model, timeout, waited)
+        if first is not None:
+            reservation.waited, reservation.wait_reason = waited, first.reason
+        return reservation
 
     # -- give back ----------------------------------------------------------------------------------------------
 
@@ -212,11 +231,11 @@ class MemoryLimiter:
         The difference is refunded or charged to the second of the reservation. Ending one twice changes nothing. It
         never waits and may be called from any thread and from a finalizer.
         """
-        self._end(reservation, tokens, False)
+        self._end(reservation, tokens, undo=False)
 
     def cancel(self, reservation: Reservation) -> None:
         """Undo a reservation whose request was never sent."""
-        self._end(reservation, None, True)
+        self._end(reservation, None, undo=True)
 
     def observe(self, keys: Iterable[str], headers: Mapping[str, str], now: float | None = None) -> None:
         """
@@ -231,25 +250,28 @@ class MemoryLimiter:
         """
         seconds = provider_stop(headers, now)
         if seconds > 0.0:
-            self._later.append((self._stop, tuple(keys), self._clock() + seconds))
-            self._catch_up()
+            self._put_off(self._stop, tuple(keys), self._clock() + seconds)
 
     async def aclose(self) -> None:
         """Nothing to close; a shared limiter has connections."""
 
-    def _end(self, reservation: Reservation, tokens: int | None, undo: bool) -> None:
+    def _end(self, reservation: Reservation, tokens: int | None, *, undo: bool) -> None:
         lock = self._lock
         if lock.acquire(False):  # noqa: FBT003  # "blocking" has no keyword that is as fast
             try:
-                _release(reservation, tokens, undo)
+                release(reservation, tokens, undo=undo)
                 if self._lines:
                     self._pump()
             finally:
                 lock.release()
         else:
-            self._later.append((_release, reservation, tokens, undo))
+            self._later.append((partial(release, undo=undo), reservation, tokens))
         if self._later:
             self._catch_up()
+
+    def _put_off(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._later.append((function, *arguments))
+        self._catch_up()
 
     def _catch_up(self) -> None:
         """Do what was put off, unless the lock is held: then its holder comes here next."""
@@ -258,69 +280,61 @@ class MemoryLimiter:
                 while self._later:
                     function, *arguments = self._later.popleft()
                     function(*arguments)
-                if self._lines:
+                if self._lines or self._claimed:
                     self._pump()
             finally:
                 self._lock.release()
 
     def _stop(self, keys: tuple[str, ...], until: float) -> None:
-        cell = int(self._clock())
+        now = self._clock()
         for key in keys:
-            window = self._windows.get(key) or self._new_window(key, cell)
+            window = self._windows.of(key, now)
             window.stop = max(window.stop, until)
 
     # -- the line -----------------------------------------------------------------------------------------------
 
-    def _enqueue(self, waiter: _Waiter) -> bool:
-        """Put a call in line, or let it go at once; False when its time is known to be too short."""
+    def _enqueue(self, waiter: _Waiter) -> Shortage | None:
+        """Put a call in line; what it lacks, or None when it goes at once. A call that cannot wait is woken."""
         with self._lock:
-            lacking = self._lacking(waiter.limits, waiter.tokens, self._clock(), self._claimed)
-            if lacking:
-                waiter.shortage = _worst(lacking)
-            self._arrivals += 1
-            waiter.number = self._arrivals
-            line = self._lines.setdefault(waiter.keys, OrderedDict())
-            line[waiter.number] = waiter
-            if len(line) == 1:
-                self._pump()
-            stays = waiter.reservation is not None or waiter.number in self._lines.get(waiter.keys, ())
+            lacking = self._windows.lacking(waiter.limits, waiter.tokens, self._clock(), self._claimed)
+            waiter.shortage = first = worst(lacking) if lacking else None
+            if waiter.patience <= 0.0 and first is not None:
+                waiter.wake()
+            elif not self._is_hopeless(waiter, lacking, waiter.patience):
+                self._arrivals += 1
+                waiter.number = self._arrivals
+                line = self._lines.setdefault(waiter.keys, OrderedDict())
+                line[waiter.number] = waiter
+                if len(line) == 1:
+                    self._pump()
         if self._later:
             self._catch_up()
-        return stays
+        return first
 
-    def _peek(self, waiter: _Waiter) -> list[Shortage]:
-        with self._lock:
-            return self._lacking(waiter.limits, waiter.tokens, self._clock(), self._claimed)
+    @staticmethod
+    def _is_hopeless(waiter: _Waiter, lacking: list[Shortage], left: float) -> bool:
+        """Whether nothing but more time than a call has can help it; then it is woken."""
+        hopeless = next((each for each in lacking if each.certain and each.seconds > left), None)
+        if hopeless is not None:
+            waiter.shortage = hopeless
+            waiter.tell(waiter.wake)
+        return hopeless is not None
 
-    def _outcome(
-        self,
-        waiter: _Waiter,
-        first: Shortage | None,
-        began: float,
-        timeout: float | None,
-        provider: str | None,
-        model: str | None,
-    ) -> Reservation:
+    def _outcome(self, waiter: _Waiter) -> tuple[Reservation | None, float]:
         with self._lock:
             reservation = waiter.reservation
-            if reservation is None:
+            if reservation is None and waiter.number:
                 self._abandon(waiter)
                 self._pump()
-            waited = self._clock() - began
+            waited = self._clock() - waiter.began
         if self._later:
             self._catch_up()
-        if reservation is None:
-            shortage = waiter.shortage or first
-            assert shortage is not None  # noqa: S101  # only a call that lacked something was put in line
-            raise refusal(shortage, provider, model, timeout, waited)
-        reservation.waited = waited
-        reservation.wait_reason = None if first is None else first.reason
-        return reservation
+        return reservation, waited
 
     def _abandon(self, waiter: _Waiter) -> None:
         line = self._lines.get(waiter.keys)
         if waiter.reservation is not None:
-            _release(waiter.reservation, None, True)
+            release(waiter.reservation, None, undo=True)
         elif line is not None and line.pop(waiter.number, None) is not None and not line:
             del self._lines[waiter.keys]
 
@@ -352,28 +366,28 @@ class MemoryLimiter:
         self._claimed = claimed
 
     def _leaves(self, waiter: _Waiter, now: float, claimed: dict[str, tuple[float, bool]]) -> bool:
-        lacking = self._lacking(waiter.limits, waiter.tokens, now, claimed)
+        lacking = self._windows.lacking(waiter.limits, waiter.tokens, now, claimed)
+        if waiter.future.done() or waiter.loop.is_closed():
+            return True
         if not lacking:
-            # A waiter that has been told of its end already, or whose loop is closed, takes nothing with it.
-            if waiter.future.done():
-                return True
-            found = tuple(self._windows[key] for key in waiter.keys)
-            waiter.reservation = _commit(found, int(now), waiter.tokens)
+            waiter.reservation = commit(tuple(self._windows[key] for key in waiter.keys), int(now), waiter.tokens)
             if not waiter.tell(waiter.wake):
                 self._abandon(waiter)
             return True
-        left = waiter.until - now
-        hopeless = next((each for each in lacking if each.certain and each.seconds > left), None)
-        waiter.shortage = hopeless or _worst(lacking)
-        if hopeless is not None or left <= 0.0 or waiter.future.done():
-            waiter.tell(waiter.wake)
+        waiter.shortage = worst(lacking)
+        left = waiter.began + waiter.patience - now
+        if left <= 0.0 or self._is_hopeless(waiter, lacking, left):
             return True
         self._claim(waiter, lacking, now, claimed)
         seconds = max(each.seconds for each in lacking)
-        if seconds < math.inf and not any(each.kind == "line" for each in lacking) and now + seconds < waiter.armed:
+        if (
+            seconds < math.inf
+            and not any(each.kind == "line" for each in lacking)
+            and now + seconds < waiter.armed - 0.001
+        ):
             waiter.armed = now + seconds
-            return not waiter.tell(waiter.arm, seconds, self._tick)
-        return waiter.loop.is_closed()
+            waiter.tell(waiter.arm, seconds, self._tick)
+        return False
 
     @staticmethod
     def _claim(waiter: _Waiter, lacking: list[Shortage], now: float, claimed: dict[str, tuple[float, bool]]) -> None:

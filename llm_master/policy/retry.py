@@ -51,9 +51,17 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidRequestError(f"{name}={value!r}: give a number of seconds of at least 0")
 
 
-def full_jitter(policy: RetryPolicy, attempt: int, rand: Callable[[], float] = random.random) -> float:
-    """Seconds to wait after failed attempt number ``attempt`` (1 is the first), spread over the whole range."""
-    return float(rand() * min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 30)))
+def full_jitter(
+    policy: RetryPolicy, attempt: int, previous: float = 0.0, rand: Callable[[], float] = random.random
+) -> float:
+    """
+    Seconds to wait after failed attempt number ``attempt`` (1 is the first), spread over the whole range.
+
+    Pure full jitter may wait almost nothing, and less the second time than the first: then it is no back-off. So a
+    wait is at least an eighth of its range and a quarter longer than the one before, where the range allows.
+    """
+    longest = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 30))
+    return float(max(rand() * longest, longest / 8, min(longest, previous * 1.25)))
 
 
 def falls_back(error: ProviderError, fallback_on: Collection[str] = ()) -> bool:

@@ -4,8 +4,7 @@ An answer in the making: takes the turns of a chat answer, whole or in pieces, a
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import Image, LLMResponse, Request, Usage
 from llm_master.events import ReasoningEvent, RefusalEvent, StreamEvent, UsageEvent
@@ -13,13 +12,14 @@ from llm_master.wire.openai_chat_calls import Calls
 from llm_master.wire.openai_chat_media import Audio, image_from, merge_details, parts_of
 from llm_master.wire.openai_chat_plan import Plan
 from llm_master.wire.openai_chat_shapes import Answer, Turn
-from llm_master.wire.openai_chat_text import AnswerReader, ThinkSplitter
 from llm_master.wire.openai_chat_tools import offered_names
+
+if TYPE_CHECKING:
+    from llm_master.wire.openai_chat_text import AnswerReader, ThinkSplitter
 
 __all__ = ["Draft"]
 
 _MOST_NOTES = 20
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Draft:
@@ -74,15 +74,27 @@ class Draft:
         self.calls = Calls(len(request.messages))
         self._head: Answer | None = None
         self._high = ""  # first half of a surrogate pair whose second half comes with the next piece
-        self._think = ThinkSplitter() if plan.dialect.think_tags else None
-        names = offered_names(request, plan.dialect)
-        self._reader = AnswerReader(names) if names is not None else None
+        self._think: ThinkSplitter | None = None
+        self._reader: AnswerReader | None = None
+        if not plan.plain_text:
+            self._read_between_lines()
         self.plain = self._think is None and self._reader is None
         self.reason: str | None = None
         self.over = False
         self.usage: Usage | None = None
         self.cost: Any = None
         self.notes: list[str] = []
+
+    def _read_between_lines(self) -> None:
+        # Its patterns take milliseconds to compile, and most programs never need them.
+        from llm_master.wire.openai_chat_text import AnswerReader, ThinkSplitter
+
+        dialect = self._plan.dialect
+        if dialect.think_tags:
+            self._think = ThinkSplitter()
+        names = offered_names(self._request, dialect)
+        if names is not None:
+            self._reader = AnswerReader(names)
 
     def note(self, text: str) -> None:
         """Remember something unusual; the first twenty are kept."""
@@ -151,7 +163,7 @@ class Draft:
 
     def add_text(self, text: str, out: list[str | StreamEvent]) -> None:
         """Take a piece of the content."""
-        if self._high or not (text.isascii() or _SURROGATE.search(text) is None):
+        if self._high or not _is_clean(text):
             text = self._pair(text)
         if self._think is not None:
             reasoning, text = self._think.feed(text)
@@ -294,3 +306,12 @@ class Draft:
             return None
         request = self._request
         return {"family": "openai_chat", "provider": request.provider, "model": request.model, "payload": payload}
+
+
+def _is_clean(text: str) -> bool:
+    """Whether a text has no unpaired surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
