@@ -76,7 +76,10 @@ class WireSource(StreamSource):
         """The pieces of the next read; an ended stream that is not complete raises StreamInterrupted."""
         fold = self._fold
         data = await self._stream.read()
-        pieces: list[Any] = fold.feed(data) if data else fold.end()
+        try:
+            pieces: list[Any] = fold.feed(data) if data else fold.end()
+        except ProviderError as error:
+            raise self._target.masked(error) from error.__cause__
         if not data and not fold.done:
             if not fold.complete:
                 target = self._target

@@ -185,9 +185,7 @@ class Target:
         answer = await self.transport.post(endpoint, self._family.encode(request, self.dialect), timeout)
         if answer.status != 200:
             self._refuse(answer.status, answer.body, answer.headers, endpoint)
-        response: LLMResponse = self._family.decode(answer.body, request, self.dialect)
-        self.complete(response, answer.headers)
-        return response
+        return self.decode(answer.body, request, answer.headers)
 
     async def open(self, request: Request, timeout: aiohttp.ClientTimeout) -> tuple[OpenStream, Any]:
         """One streamed request: the open stream and the fold that reads it; raises as ``send``."""
@@ -196,7 +194,7 @@ class Target:
         try:
             if stream.status != 200:
                 self._refuse(stream.status, await stream.rest(), stream.headers, endpoint)
-            return stream, self._family.Fold(request, self.dialect)
+            return stream, self._family.Fold(request, self.dialect, rules=self.row.error_codes)
         except BaseException:
             stream.close()
             raise
@@ -252,10 +250,20 @@ class Target:
         return base + path
 
     def decode(self, body: bytes, request: Request, headers: Any) -> LLMResponse:
-        """A whole answer to a streamed request, as some servers give."""
-        response: LLMResponse = self._family.decode(body, request, self.dialect)
+        """A whole answer."""
+        try:
+            response: LLMResponse = self._family.decode(body, request, self.dialect, rules=self.row.error_codes)
+        except ProviderError as error:
+            raise self.masked(error) from error.__cause__
         self.complete(response, headers)
         return response
+
+    def masked(self, error: ProviderError) -> ProviderError:
+        """The same error without this target's key, which a server may echo in any shape."""
+        if self._endpoint is not None and self._endpoint.secrets:
+            error.args = (redact(str(error), *self._endpoint.secrets),)
+            error.body = redact(error.body, *self._endpoint.secrets) if error.body else error.body
+        return error
 
     def complete(self, response: LLMResponse | EmbeddingResponse, headers: Any) -> None:
         """Fill in what only the target knows."""

@@ -23,6 +23,7 @@ from support.floods import gzip_bomb, huge_body, huge_line
 both_families = pytest.mark.parametrize("family", FAMILIES)
 streamed_or_not = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 HEAD_END = b"\r\n\r\n"
+STOP = {CHAT: "stop", MESSAGES: "end_turn"}
 
 
 def finish_of(family: Family, body: bytes, *, stream: bool) -> Any:
@@ -212,7 +213,7 @@ def test_missing_terminal_marker(fault_server: FaultServer, family: Family, stre
 def test_finish_without_done(fault_server: FaultServer, family: Family) -> None:
     fault_server.script([faults.finish_without_done(), faults.finish_without_done(keep_open=True)])
     body = post(fault_server, family, stream=True)[2]
-    assert finish_of(family, body, stream=True) in ("stop", "end_turn")
+    assert finish_of(family, body, stream=True) == STOP[family]
     assert not any(is_last(family, event) for event in events(body))
     assert events(body)[-1]["usage"]
     with raw(fault_server, family, stream=True) as sock:
@@ -275,6 +276,13 @@ def test_line_ends_marks_pieces_and_compression(fault_server: FaultServer, famil
     assert gzip.decompress(packed) == plain
 
 
+@both_families
+def test_a_compressed_stream_can_be_read_as_it_comes(fault_server: FaultServer, family: Family) -> None:
+    fault_server.script([faults.cut_mid_stream(gzip=True, framing="close")])
+    packed = post(fault_server, family, stream=True)[2]
+    assert text_of(family, zlib.decompressobj(wbits=31).decompress(packed), stream=True) == "Hello from "
+
+
 # A body's content
 
 
@@ -316,7 +324,7 @@ def test_truncated_json(fault_server: FaultServer, family: Family, stream: bool)
 def test_empty_answers(fault_server: FaultServer, family: Family, stream: bool) -> None:
     fault_server.script([faults.null_content(), faults.empty_choices()])
     null, empty = (post(fault_server, family, stream=stream)[2] for _ in range(2))
-    assert finish_of(family, null, stream=stream) in ("stop", "end_turn")
+    assert finish_of(family, null, stream=stream) == STOP[family]
     assert (b'"content":null' in null) == (family == CHAT)
     assert (b'"choices":[]' in empty, b'"content":[]' in empty) == (family == CHAT, family == MESSAGES)
     assert b"stop" not in empty.replace(b"message_stop", b"").replace(b'"stop_reason":null,"stop_sequence":null', b"")

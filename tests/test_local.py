@@ -22,7 +22,7 @@ from llm_master.errors import ConfigurationError
 from llm_master.providers.local import LocalServer, Settings, find_weights, installed
 from llm_master.providers.local_process import environment
 
-SETTINGS = Settings(context=1024, parallel=2, threads=2, batch=1024)
+SETTINGS = Settings(context=1024, parallel=2, threads=2, max_tokens=9, batch=1024)
 
 
 class Running:
@@ -151,6 +151,13 @@ def test_a_tool_call_can_be_asked_for_as_a_schema(running: Running) -> None:
     )
     value = json.loads(answer["choices"][0]["message"]["content"])
     assert (value["name"], list(value["arguments"])) in [("get_weather", ["city"]), ("get_time", ["zone"])]
+
+
+def test_an_answer_without_a_limit_ends(running: Running) -> None:
+    endless = running.chat("Count.", ignore_eos=True)
+    assert (endless["choices"][0]["finish_reason"], endless["usage"]["completion_tokens"]) == ("length", 9)
+    longer = running.chat("Count.", ignore_eos=True, max_tokens=12)
+    assert longer["usage"]["completion_tokens"] == 12
 
 
 def _cosine(one: list[float], other: list[float]) -> float:

@@ -487,6 +487,21 @@ def test_the_key_is_masked_wherever_a_server_echoes_it(fault_server: FaultServer
     assert "[REDACTED]" in str(caught.value)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_key_of_any_shape_is_masked_in_errors_inside_an_answer(stream: bool, fault_server: FaultServer) -> None:
+    odd = "correcthorsebattery"
+    fault_server.default = (
+        faults.error_in_stream(after=0, error={"message": f"who is {odd}?", "code": 500})
+        if stream
+        else status(200, {"error": {"message": f"who is {odd}?"}})
+    )
+    llm = QueryLLM(LLMConfig(openai_api_key=odd, base_urls={"openai": fault_server.url}), retry=FAST)
+    with pytest.raises(ProviderError, match=r"who is \[REDACTED\]") as caught:
+        llm.query_sync("gpt-4o", HI, stream=stream)
+    assert odd not in repr(caught.value.__dict__)
+    llm.close()
+
+
 def test_no_secret_in_tracebacks_with_locals(fault_server: FaultServer) -> None:
     import traceback
 

@@ -111,7 +111,7 @@ class Shortage(msgspec.Struct, eq=False):
     Attributes:
         seconds: the earliest moment from now that time alone can make it possible; inf when only a call's end can.
         limit: the limit that takes longest.
-        kind: ``rpm``, ``tpm``, ``max_concurrency``, ``provider`` (its headers say stop) or ``line`` (others come first).
+        kind: ``rpm``, ``tpm``, ``max_concurrency``, ``provider`` (its headers say stop) or ``line`` (others first).
         certain: whether nothing but time helps.
     """
 

@@ -151,7 +151,7 @@ def release(reservation: Reservation, tokens: int | None, *, undo: bool) -> None
     reservation.open = False
     cell = reservation.cell
     i = cell % CELLS
-    real = 0 if undo else reservation.tokens if tokens is None else max(0, tokens)
+    real = 0 if undo or (tokens is not None and tokens < 0) else reservation.tokens if tokens is None else tokens
     change = real - reservation.tokens
     reservation.tokens = real
     for window in reservation.handle:

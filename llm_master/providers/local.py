@@ -35,6 +35,10 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 #: Names of the shipped model; every other name is a path.
 _SHIPPED = frozenset({"", "local", "smollm2", "smollm2-135m", "smollm2-135m-instruct"})
 
+_SHIPPED_MAX_TOKENS = 1024
+
+_LOWEST = {"context": 64, "parallel": 1, "threads": 1, "max_tokens": 0, "batch": 64, "start_timeout": 1}
+
 _CRASH_WINDOW = 60.0
 _EXIT_WAIT = 2.0
 
@@ -48,6 +52,8 @@ class Settings(NamedTuple):
             the shipped model 23 KB a token.
         parallel: requests that are answered at the same time; more wait.
         threads: CPU threads; by default the cores this process may use, at most 4.
+        max_tokens: tokens of an answer to a request that sets no limit; 0 means 1,024 for the shipped model, which may
+            repeat itself without end, and the rest of the context for any other.
         batch: tokens of the longest text that can be embedded. The memory for it is taken when a text needs it.
         start_timeout: seconds until a start is given up.
     """
@@ -55,6 +61,7 @@ class Settings(NamedTuple):
     context: int = 4096
     parallel: int = 2
     threads: int = 4
+    max_tokens: int = 0
     batch: int = 2048
     start_timeout: int = 300
 
@@ -69,7 +76,7 @@ class Settings(NamedTuple):
         fallback = getattr(config, "dotenv_values", None)
         sources: tuple[Mapping[str, str], ...] = (os.environ, fallback if isinstance(fallback, Mapping) else {})
         found: dict[str, int] = {"threads": min(cls().threads, _cores())}
-        for name, lowest in (("context", 64), ("parallel", 1), ("threads", 1), ("batch", 64), ("start_timeout", 1)):
+        for name, lowest in _LOWEST.items():
             variable = f"LLM_MASTER_LOCAL_{name.upper()}"
             text = next((source[variable] for source in sources if source.get(variable)), None)
             if text is None:
@@ -299,18 +306,24 @@ class LocalServer:
 
     def _plan(self) -> Plan:
         folder = _find_library()
+        sizes = self.settings
         path = self._weights
         if path is None:
-            path, verify = find_weights(), _verify_shipped
+            path, verify, limit, fit = find_weights(), _verify_shipped, sizes.max_tokens or _SHIPPED_MAX_TOKENS, False
         else:
             _verify_given(path)
-            verify = _verify_given
-        facts: dict[str, str | int] = {"model": str(path), "alias": path.stem, "fit": verify is _verify_given}
-        return Plan(folder, {**self._sizes(), **facts}, lambda: verify(path))
-
-    def _sizes(self) -> dict[str, str | int]:
-        context, parallel, threads, batch, _ = self.settings
-        return {"context": context, "parallel": parallel, "threads": threads, "batch": batch}
+            verify, limit, fit = _verify_given, sizes.max_tokens or -1, True
+        settings: dict[str, str | int] = {
+            "model": str(path),
+            "alias": path.stem,
+            "context": sizes.context,
+            "parallel": sizes.parallel,
+            "threads": sizes.threads,
+            "batch": sizes.batch,
+            "limit": limit,
+            "fit": fit,
+        }
+        return Plan(folder, settings, lambda: verify(path))
 
     def _on_ready(self, process: ChildProcess, served: Served) -> None:
         with self._lock:

@@ -73,6 +73,7 @@ def _parameters(library: Any, wanted: dict[str, Any]) -> Any:
     params.kv_unified = True
     params.kv_unified_per_slot = wanted["context"]
     params.kv_unified_per_slot = wanted["context"]
+    params.n_predict = wanted["limit"]  # for requests that set none; -1 is no limit
     params.cpuparams.n_threads = wanted["threads"]
     params.cpuparams_batch.n_threads = wanted["threads"]
     # Chat and embeddings in one server: an embedding's input must fit one physical batch.

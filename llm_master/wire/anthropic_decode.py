@@ -4,6 +4,7 @@ The body of a whole answer as an ``LLMResponse``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
@@ -51,9 +52,14 @@ _MESSAGE = msgspec.json.Decoder(_Message)
 _TURN = msgspec.json.Decoder(_Turn)
 
 
-def decode(body: bytes, request: Request, dialect: MessagesDialect) -> LLMResponse:
+def decode(
+    body: bytes, request: Request, dialect: MessagesDialect, *, rules: Mapping[str, str] | None = None
+) -> LLMResponse:
     """
     Read an answer.
+
+    Args:
+        rules: the row's ``error_codes``.
 
     Raises:
         ProviderError: the body is an error object; typed by what it says.
@@ -62,7 +68,7 @@ def decode(body: bytes, request: Request, dialect: MessagesDialect) -> LLMRespon
     try:
         message = _MESSAGE.decode(body)
     except UNREADABLE as error:
-        _refuse(body, request, error)
+        _refuse(body, request, error, rules)
     schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
     gathered = Gathered()
     plain = True
@@ -102,7 +108,7 @@ def _opaque(body: bytes, request: Request, *, schema: bool) -> dict[str, Any] | 
     return opaque_of((each for each in blocks if not (schema and each.get("name") == SCHEMA_TOOL)), request)
 
 
-def _refuse(body: bytes, request: Request, cause: Exception) -> NoReturn:
+def _refuse(body: bytes, request: Request, cause: Exception, rules: Mapping[str, str] | None) -> NoReturn:
     provider, model = request.provider, request.model
     try:
         found = msgspec.json.decode(body)
@@ -111,7 +117,7 @@ def _refuse(body: bytes, request: Request, cause: Exception) -> NoReturn:
     else:
         if isinstance(found, dict) and ("error" in found or found.get("type") == "error"):
             raise error_from_object(
-                found, provider=provider, model=model, request_id=found.get("request_id")
+                found, provider=provider, model=model, request_id=found.get("request_id"), rules=rules
             ) from cause
         what = f"no message ({cause})"
     raise ResponseError(

@@ -4,6 +4,7 @@ A streamed answer, folded event by event.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -95,6 +96,7 @@ class Fold:
         "_head",
         "_held",
         "_request",
+        "_rules",
         "_schema",
         "_sse",
         "_stop",
@@ -107,11 +109,12 @@ class Fold:
         "notes",
     )
 
-    def __init__(self, request: Request, dialect: MessagesDialect) -> None:
+    def __init__(self, request: Request, dialect: MessagesDialect, *, rules: Mapping[str, str] | None = None) -> None:
         self.done = False
         self.complete = False
         self.notes: list[str] = []
         self._request = request
+        self._rules = rules
         self._sse = SSEParser(provider=request.provider, model=request.model)
         self._schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
         self._head = Head()
@@ -226,6 +229,7 @@ class Fold:
                 provider=request.provider,
                 model=request.model,
                 request_id=event.request_id or self._head.id,
+                rules=self._rules,
             )
         return self.done
 

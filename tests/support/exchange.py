@@ -135,7 +135,6 @@ class Connection(asyncio.Protocol):
             if seen.closed_at is None:
                 seen.closed_at = now
                 seen.client_closed.set()
-        self._task.cancel()
         self.server.changed()
 
     async def write(self, data: bytes) -> None:
