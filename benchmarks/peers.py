@@ -64,7 +64,8 @@ PEERS: dict[str, Peer] = {
         ("litellm", "httpx"),
         "`litellm.acompletion`, whose client cache reuses one client; log level ERROR, debug information and "
         "telemetry off, the local price table, no limit of connections. It makes its client at the first call, so "
-        "its import time holds none.",
+        "its import time holds none. Installed without its pin of certifi (see "
+        "`requirements-nodeps.txt`).",
     ),
     TENSORZERO: Peer(
         "TensorZero, embedded",

@@ -199,7 +199,7 @@ def document(bench: Bench) -> str:
     plan = bench.plan
     machine = [
         f"- processor: {_processor()}; {pinned}",
-        f"- system: {platform.system()} {platform.release()}, {platform.python_implementation()}",
+        f"- system: {platform.system()} {platform.release().partition('-')[0]}, {platform.python_implementation()}",
         f"- day: {dt.datetime.now(dt.UTC):%Y-%m-%d}",
         f"- rounds: {plan.rounds}, fresh processes in each; about {plan.seconds:g} s of CPU a sample",
         f"- versions: {', '.join(f'{name} {version}' for name, version in bench.versions.items())}",

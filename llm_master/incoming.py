@@ -149,7 +149,7 @@ class OpenStream:
                 data = await self._content.readany()
             except ProviderError:
                 raise
-            except (aiohttp.ClientError, OSError, EOFError) as error:
+            except (aiohttp.ClientError, OSError, EOFError, RuntimeError) as error:
                 raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
             if not data:
                 return data

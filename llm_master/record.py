@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Record", "logger"]
 
 logger = logging.getLogger("llm_master")
+# Without a handler of the application Python would print warnings of ours on its own.
+logger.addHandler(logging.NullHandler())
 
 
 class Record:

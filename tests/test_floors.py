@@ -38,7 +38,7 @@ WIRE = 4
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
 # of providers may use their own family (the beginning of their names), those of wire also sse.
 TOGETHER = {"cli", "compat", "gateway", "ledger", "catalogue"}
-FAMILIES = ("openai_chat", "openai_responses", "anthropic", "gemini", "local", "bfl")
+FAMILIES = ("openai_chat", "openai_responses", "anthropic", "gemini", "local", "bfl", "limits")
 
 NETWORK = {"socket", "ssl", "selectors", "asyncio", "aiohttp", "requests", "http", "httpx", "socketserver"}
 READERS = {"config", "pricing", "catalogue", "image_input"}
@@ -91,7 +91,7 @@ def may_import(importer: str, imported: str) -> bool:
     package = top(importer)
     if package != top(imported):
         return False
-    if package in ("wire", "providers"):
+    if package in ("wire", "providers", "policy"):
         return imported == "wire.sse" or (family(importer) is not None and family(importer) == family(imported))
     return package in TOGETHER
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -444,18 +445,39 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | str |
     assert children() == []
 
 
-def test_any_file_can_be_served(tmp_path: Path) -> None:
-    path = tmp_path / "Own Model.gguf"
-    path.symlink_to(find_weights())
+def pooled(path: Path, texts: list[str]) -> tuple[str, list[Any]]:
     server = LocalServer(str(path), SMALL)
     server.retain()
     base, key = asyncio.run(server.endpoint())
     connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=LONG)
-    connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
-    assert json.loads(connection.getresponse().read())["data"][0]["id"] == "Own Model"
-    connection.close()
-    server.release()
-    asyncio.run(server.stopped())
+    try:
+        headers = {"Authorization": f"Bearer {key}"}
+        connection.request("POST", "/v1/embeddings", json.dumps({"input": texts}), headers)
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+        server.release()
+        asyncio.run(server.stopped())
+    return answer["model"], [entry["embedding"] for entry in answer["data"]]
+
+
+def test_any_file_is_served_and_keeps_its_own_pooling(tmp_path: Path) -> None:
+    plain, pooling = tmp_path / "Own Model.gguf", tmp_path / "embedder.gguf"
+    plain.symlink_to(find_weights())
+    # Two more entries at the head of the same file, 64 bytes so that what follows stays aligned: pooling by the last
+    # token (3), and a filler.
+    data = find_weights().read_bytes()
+    entries = struct.pack("<Q18sII", 18, b"llama.pooling_type", 4, 3) + struct.pack(
+        "<Q3sIQ7s", 3, b"a.b", 8, 7, b"filling"
+    )
+    assert len(entries) == 64
+    count = struct.unpack_from("<Q", data, 16)[0]
+    pooling.write_bytes(data[:16] + struct.pack("<Q", count + 2) + entries + data[24:])
+    name, mean = pooled(plain, ["one two three"])
+    assert name == "Own Model"
+    name, last = pooled(pooling, ["one two three"])
+    assert name == "embedder"
+    assert sum(one * other for one, other in zip(mean[0], last[0], strict=True)) < 0.98
 
 
 @contextlib.contextmanager

@@ -367,7 +367,7 @@ class MemoryLimiter:
 
     def _leaves(self, waiter: _Waiter, now: float, claimed: dict[str, tuple[float, bool]]) -> bool:
         lacking = self._windows.lacking(waiter.limits, waiter.tokens, now, claimed)
-        if waiter.future.done() or waiter.loop.is_closed():
+        if waiter.future.done():
             return True
         if not lacking:
             waiter.reservation = commit(tuple(self._windows[key] for key in waiter.keys), int(now), waiter.tokens)
@@ -376,7 +376,7 @@ class MemoryLimiter:
             return True
         waiter.shortage = worst(lacking)
         left = waiter.began + waiter.patience - now
-        if left <= 0.0 or self._is_hopeless(waiter, lacking, left):
+        if left <= 0.0 or waiter.loop.is_closed() or self._is_hopeless(waiter, lacking, left):
             return True
         self._claim(waiter, lacking, now, claimed)
         seconds = max(each.seconds for each in lacking)

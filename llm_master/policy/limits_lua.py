@@ -1,0 +1,158 @@
+"""
+The limits kept in Redis or Valkey: one script that reserves, settles, prolongs and stops, each in one atomic step.
+
+Every key of a limiter carries one hash tag, so that all keys of a call lie in one slot of a cluster. Per limit there is
+a hash (a ring of 61 one-second cells with their sums, as in memory) and a sorted set of the places taken, each with the
+time its lease ends. Time is the server's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = ["SCRIPT", "SHA"]
+
+# KEYS: window and places of each limit in turn. ARGV: operation, speed of time (1; only tests change it), id, then
+#   reserve  tokens, lease in seconds, and rpm, tpm, max_concurrency of each limit ("" for none)
+#            -> {1, cell, milliseconds of the server} or {0, milliseconds to wait or -1, limit's number, kind, certain}
+#   settle   cell, change of requests, change of tokens
+#   prolong  lease in seconds
+#   stop     seconds for which nothing more may go
+SCRIPT = """
+local CELLS = 61
+local op, id = ARGV[1], ARGV[3]
+local time = redis.call('TIME')
+local now = (tonumber(time[1]) + tonumber(time[2]) / 1000000) * tonumber(ARGV[2])
+local second = math.floor(now)
+
+local function text(n) return string.format('%.0f', n) end
+
+local function keep(key, stop)
+  redis.call('PEXPIRE', key, text(math.ceil(math.max(CELLS + 1, stop - now + 1) * 1000)))
+end
+
+-- The window of a key with all that has left it taken out.
+local function advanced(key)
+  local v = redis.call('HMGET', key, 'cell', 'R', 'T', 'n', 'stop')
+  local w = {cell = tonumber(v[1]), R = tonumber(v[2]) or 0, T = tonumber(v[3]) or 0,
+             n = tonumber(v[4]) or 0, stop = tonumber(v[5]) or 0}
+  if w.cell and w.cell - second >= CELLS then
+    -- The server's clock was set back. All that was used counts as used now: never too much, and over in a minute.
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'cell', text(second), 'R', text(w.R), 'T', text(w.T), 'n', text(w.n),
+               'r' .. second % CELLS, text(w.R), 't' .. second % CELLS, text(w.T))
+    w.cell = second
+  elseif not w.cell then
+    w.cell = second
+    redis.call('HSET', key, 'cell', text(second))
+  elseif w.cell < second then
+    local fields = {}
+    for c = w.cell + 1, math.min(second, w.cell + CELLS) do
+      fields[#fields + 1] = 'r' .. c % CELLS
+      fields[#fields + 1] = 't' .. c % CELLS
+    end
+    local gone = redis.call('HMGET', key, unpack(fields))
+    for i = 1, #gone, 2 do
+      w.R = w.R - (tonumber(gone[i]) or 0)
+      w.T = w.T - (tonumber(gone[i + 1]) or 0)
+    end
+    redis.call('HDEL', key, unpack(fields))
+    redis.call('HSET', key, 'cell', text(second), 'R', text(w.R), 'T', text(w.T))
+    w.cell = second
+  end
+  return w
+end
+
+-- Seconds until at least `excess` of a count has left the window.
+local function free_in(key, w, name, excess)
+  local fields = {}
+  for c = w.cell - CELLS + 1, w.cell do fields[#fields + 1] = name .. c % CELLS end
+  local counts = redis.call('HMGET', key, unpack(fields))
+  for i = 1, CELLS do
+    excess = excess - (tonumber(counts[i]) or 0)
+    if excess <= 0 then return w.cell + i - now end
+  end
+  return w.cell + CELLS - now
+end
+
+if op == 'reserve' then
+  local tokens, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
+  local windows, worst = {}, nil
+  for i = 1, #KEYS / 2 do
+    local key, places = KEYS[2 * i - 1], KEYS[2 * i]
+    local rpm, tpm, most = tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i]), tonumber(ARGV[5 + 3 * i])
+    local w = advanced(key)
+    windows[i] = w
+    local function lacks(wait, kind, certain)
+      if not worst or wait > worst.wait then
+        worst = {wait = wait, limit = i, kind = kind, certain = certain and 1 or 0}
+      end
+    end
+    if w.stop > now then lacks(w.stop - now, 'provider', true) end
+    if rpm and w.R >= rpm then lacks(free_in(key, w, 'r', w.R + 1 - rpm), 'rpm', true) end
+    if tpm and w.T + tokens > tpm then lacks(free_in(key, w, 't', w.T + tokens - tpm), 'tpm', w.n <= 0) end
+    if most then
+      redis.call('ZREMRANGEBYSCORE', places, '-inf', string.format('%.6f', now))
+      if redis.call('ZCARD', places) >= most then lacks(-1, 'max_concurrency', false) end
+    end
+    keep(key, w.stop)
+  end
+  if worst then
+    local wait = worst.wait < 0 and -1 or math.ceil(worst.wait * 1000)
+    return {0, wait, worst.limit, worst.kind, worst.certain}
+  end
+  local cell = windows[1].cell
+  for i, w in ipairs(windows) do cell = math.max(cell, w.cell) end
+  for i, w in ipairs(windows) do
+    local key, places = KEYS[2 * i - 1], KEYS[2 * i]
+    -- The newest cell of its own window: a little ahead of the clock if that was set back by less than a minute.
+    redis.call('HINCRBY', key, 'r' .. w.cell % CELLS, 1)
+    redis.call('HINCRBY', key, 't' .. w.cell % CELLS, text(tokens))
+    redis.call('HSET', key, 'R', text(w.R + 1), 'T', text(w.T + tokens), 'n', text(w.n + 1))
+    if ARGV[5 + 3 * i] ~= '' then
+      redis.call('ZADD', places, string.format('%.6f', now + lease), id)
+      redis.call('PEXPIRE', places, text(math.ceil(lease * 1000) + 1000))
+    end
+  end
+  return {1, cell, math.floor(now * 1000)}
+end
+
+for i = 1, #KEYS / 2 do
+  local key, places = KEYS[2 * i - 1], KEYS[2 * i]
+  if op == 'settle' then
+    redis.call('ZREM', places, id)
+    local cell = tonumber(ARGV[4])
+    local v = redis.call('HMGET', key, 'cell', 'n', 'r' .. cell % CELLS, 't' .. cell % CELLS)
+    local newest = tonumber(v[1])
+    if newest then
+      if (tonumber(v[2]) or 0) > 0 then redis.call('HINCRBY', key, 'n', -1) end
+      if newest >= cell and newest - cell < CELLS then
+        -- Never below nothing: the store may have lost what it is told to give back.
+        local requests = math.max(tonumber(ARGV[5]), -(tonumber(v[3]) or 0))
+        local tokens = math.max(tonumber(ARGV[6]), -(tonumber(v[4]) or 0))
+        if requests ~= 0 then
+          redis.call('HINCRBY', key, 'r' .. cell % CELLS, text(requests))
+          redis.call('HINCRBY', key, 'R', text(requests))
+        end
+        if tokens ~= 0 then
+          redis.call('HINCRBY', key, 't' .. cell % CELLS, text(tokens))
+          redis.call('HINCRBY', key, 'T', text(tokens))
+        end
+      end
+    end
+  elseif op == 'prolong' then
+    local lease = tonumber(ARGV[4])
+    -- Only while it is there: a call that has ended meanwhile must not come back.
+    redis.call('ZADD', places, 'XX', string.format('%.6f', now + lease), id)
+    redis.call('PEXPIRE', places, text(math.ceil(lease * 1000) + 1000))
+  elseif op == 'stop' then
+    local w = advanced(key)
+    local stop = math.max(w.stop, now + tonumber(ARGV[4]))
+    redis.call('HSET', key, 'stop', string.format('%.6f', stop))
+    keep(key, stop)
+  end
+end
+return {1}
+"""
+
+SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
