@@ -221,6 +221,25 @@ def test_every_slot_has_the_whole_context(running: Running) -> None:
     assert (status, error["type"], error["n_ctx"]) == (400, "exceed_context_size_error", SETTINGS.context)
 
 
+def test_all_slots_can_be_full_at_once() -> None:
+    server = LocalServer(None, Settings(context=256, parallel=2, threads=2, batch=256))
+    server.retain()
+    small = Running(server)
+    totals: list[int] = []
+
+    def fill(word: str) -> None:
+        totals.append(small.chat(f"{word} " * 190, ignore_eos=True)["usage"]["total_tokens"])
+
+    threads = [threading.Thread(target=fill, args=(word,)) for word in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    server.release()
+    asyncio.run(server.stopped())
+    assert totals == [256, 256]
+
+
 def test_more_requests_than_slots_are_all_answered(running: Running) -> None:
     answers: dict[int, Any] = {}
 

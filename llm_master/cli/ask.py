@@ -32,7 +32,7 @@ _INSTANT = 0.01
 def ask(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="The question; - or nothing reads it from standard input."),
+        typer.Argument(metavar="PROMPT", help="The question; - or nothing reads it from standard input."),
     ] = None,
     *,
     model: Annotated[

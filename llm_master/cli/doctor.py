@@ -49,7 +49,7 @@ def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
-    Check the set-up: keys, DNS, TLS, the embedded model, the clock.
+    Check keys, DNS, TLS, the embedded model and the clock.
 
     No key is sent. The exit code is 1 when something that is set up does not work.
     """

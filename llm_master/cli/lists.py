@@ -22,7 +22,7 @@ __all__ = ["models", "provider_facts", "providers"]
 
 def models(
     search: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="Only names that contain this.", show_default=False)
+        str | None, typer.Argument(metavar="TEXT", help="Only names that contain this.", show_default=False)
     ] = None,
     *,
     provider: Annotated[

@@ -41,9 +41,6 @@ def main(folder: str, parent: int) -> NoReturn:
         server = library.Server(_parameters(library, json.loads(line)))
     except Exception as error:  # noqa: BLE001  # the parent turns whatever went wrong into a typed error
         _give_up(out, "load", str(error))
-    # The library has installed handlers that end its own loop and leave this process hanging.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _report(out, {"url": server.listening_address})
     watcher.join()
     os._exit(0)

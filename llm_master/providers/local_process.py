@@ -151,18 +151,41 @@ class ChildProcess:
             self._process.returncode = 0  # else its finalizer would wait for a process that is not ours
 
     def _run(self) -> None:
-        failure: LLMError | None = None
+        outcome: LLMError | Crash = Crash("an error of its supervisor", "", "")
+        try:
+            outcome = self._live()
+        finally:
+            # Whatever happened, no process is left behind and no caller waits for ever.
+            self._reap()
+            self._close_wake()
+            self._on_end(self, outcome if isinstance(outcome, Crash) else None)
+            if not self.outcome.done():
+                self.outcome.set_result(outcome)
+            self.ended.set_result(None)
+
+    def _live(self) -> LLMError | Crash:
+        """From the start to the end; tells how it ended."""
         try:
             plan = self._plan()
             self._model = str(plan.settings["model"])
             if not self._stopping:
                 self._serve(plan)
         except LLMError as error:
-            failure = error
+            return error
         except OSError as error:
-            failure = ConfigurationError(f"local: the process for {self._model} cannot be started: {error}")
-        finally:
-            self._conclude(failure)
+            return ConfigurationError(f"local: the process for {self._model} cannot be started: {error}")
+        code = self._reap()
+        refused = self._refused()
+        if refused is not None:
+            return refused
+        if self._stopping:
+            return APIConnectionError(
+                f"local: {self._model} was stopped while it started (aclose() was called)",
+                provider="local",
+                model=self._model,
+                retryable=False,
+            )
+        return Crash(_how(code), self._words(), _HINTS.get(-code, ""))
 
     def _serve(self, plan: Plan) -> None:
         self._process = process = subprocess.Popen(  # noqa: S603  # our own file, run by our own interpreter
@@ -219,25 +242,6 @@ class ChildProcess:
 
     def _take_words(self, line: str) -> None:
         self._lines.append(line[:_LINE])
-
-    def _conclude(self, failure: LLMError | None) -> None:
-        code = self._reap()
-        crash: Crash | None = None
-        if failure is None:
-            failure = self._refused()
-        if failure is None and not self._stopping:
-            crash = Crash(_how(code), self._words(), _HINTS.get(-code, ""))
-        self._close_wake()
-        self._on_end(self, crash)
-        if not self.outcome.done():
-            stopped = APIConnectionError(
-                f"local: {self._model} was stopped while it started (aclose() was called)",
-                provider="local",
-                model=self._model,
-                retryable=False,
-            )
-            self.outcome.set_result(failure or crash or stopped)
-        self.ended.set_result(None)
 
     def _reap(self) -> int:
         process = self._process
