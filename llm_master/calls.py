@@ -236,8 +236,9 @@ class Call(Record):
         source = WireSource(self, target, stream, fold, began)
         while not await source.fill():
             pass
-        deadline = None if self.timeouts.total is None else self.started + self.timeouts.total
-        source.arm(self.timeouts.idle, deadline)
+        left = self.remaining()
+        # Counted from the loop's own clock, which need not be the monotonic one.
+        source.arm(self.timeouts.idle, None if left is None else asyncio.get_running_loop().time() + left)
         return source
 
     def _silent(self, target: Target, seconds: float | None) -> APITimeoutError:

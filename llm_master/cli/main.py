@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    from llm_master.cli.terminal import prepare, tell
+    from llm_master.cli.terminal import abandon, prepare, tell
     from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError, ModelNotFoundError
 
     prepare()
@@ -53,6 +53,7 @@ def _main(arguments: list[str]) -> int:
     except OSError as error:
         if debug:
             raise
+        abandon(sys.stdout)
         tell(f"error: {error.strerror or error}")
         return _FAILED
     except Exception as error:

@@ -5,6 +5,7 @@ What is written where: an answer to stdout, remarks to stderr, and neither more 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Answer", "prepare", "print_json", "print_table", "tell"]
+__all__ = ["Answer", "abandon", "prepare", "print_json", "print_table", "tell"]
+
+
+class _Nowhere(io.TextIOBase):
+    """What stands in for a stream that was closed before we started."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 def prepare() -> None:
@@ -20,7 +28,7 @@ def prepare() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # lives as long as the process
+            setattr(sys, name, _Nowhere())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
@@ -32,9 +40,19 @@ def _harmless(text: str) -> str:
 
 def tell(line: str) -> None:
     """Write one line to stderr; nobody is left to tell when that fails."""
-    with contextlib.suppress(OSError):
+    try:
         sys.stderr.write(_harmless(" ".join(line.split())) + "\n")
         sys.stderr.flush()
+    except OSError:
+        abandon(sys.stderr)
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere: the interpreter would write it again at its exit, and fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Answer:

@@ -145,6 +145,7 @@ class ChildProcess:
 
     def abandon(self) -> None:
         """In a process that was forked off: let go of the parent's child without touching it."""
+        self._lock = threading.Lock()  # another thread may have held it during the fork
         self._close_wake()
         if self._process is not None:
             self._close_pipes(self._process)

@@ -15,6 +15,7 @@ import sys
 import termios
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 __all__ = ["COMMAND", "ROOT", "Done", "Terminal", "bare_environment", "run", "start"]
 
@@ -58,6 +59,7 @@ def start(
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,  # so that what a test has not read is there for communicate()
     )
 
 
@@ -83,9 +85,7 @@ class Terminal:
     Use it as a context manager; ``type`` presses keys, ``end`` gives the exit code and all that was shown.
     """
 
-    def __init__(
-        self, *arguments: str, folder: Path, env: Mapping[str, str] | None = None, columns: int = 100
-    ) -> None:
+    def __init__(self, *arguments: str, folder: Path, env: Mapping[str, str] | None = None, columns: int = 100) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self._process = subprocess.Popen(
@@ -129,7 +129,7 @@ class Terminal:
         self._shown += data
         return bool(data)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
