@@ -1,4 +1,4 @@
-"""An answer that follows a JSON schema."""
+"""An answer that follows a JSON schema, from a program without an event loop."""
 
 import json
 
@@ -18,4 +18,7 @@ with QueryLLM() as llm:
         response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}},
         temperature=0,
     )
-print(sorted(json.loads(response.content)))
+
+person = json.loads(response.content)
+print("name:", person["name"])
+print("age:", person["age"])

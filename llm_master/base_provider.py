@@ -148,7 +148,7 @@ class UnifiedProvider(BaseLLMProvider):
         try:
             return await target.send(request, aiohttp.ClientTimeout(total=limits.total, sock_connect=limits.connect))
         finally:
-            target.release()
+            await target.released()
 
     async def aclose(self) -> None:
         """Close the sessions and the SDK client of this provider."""

@@ -126,6 +126,7 @@ _SIGNS: tuple[tuple[str, tuple[int, ...], str], ...] = (
             r"maximum (?:context|prompt) length|reduce the length of the messages|(?:prompt|input) is too long"
             r"|input token count|exceeds the maximum number of tokens|input tokens exceed|too many tokens:"
             r"|exceeds? (?:the )?(?:available )?context (?:size|window|length|limit)|context window"
+            r"|input \(\d+ tokens\) is too large to process"
         ),
         (400, 413, 422, 500),
         "context",
@@ -139,6 +140,7 @@ _SIGNS: tuple[tuple[str, tuple[int, ...], str], ...] = (
         "quota",
     ),
     (r"\bbilling\b", (400, 403), "quota"),
+    (r"(?:image|audio) input is not supported", (400, 500), "bad_request"),
     (r"api key not valid|(?:invalid|incorrect) api key|invalid x-api-key|invalid token", (400, 401, 403, 498), "auth"),
     (r"not found, try pulling it first|model .{0,80}(?:does not exist|not found)", (400, 404), "not_found"),
     (

@@ -30,6 +30,7 @@ class CustomTarget:
     """
 
     key_id: str | None = None
+    supervised = False
 
     def __init__(
         self,
@@ -113,7 +114,7 @@ class CustomTarget:
         result.model_name = self.asked
         return result
 
-    def release(self) -> None:
+    async def released(self) -> None:
         """Nothing is held here."""
 
 

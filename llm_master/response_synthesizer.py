@@ -264,7 +264,7 @@ class QueryLLM:
     def _target(self, model_name: str, api: str | None) -> Any:
         if self._version != table_version():
             with self._lock:
-                self._drop_targets()
+                self._refresh()
         if type(model_name) is not str:
             self._engine.check_model_name(model_name)
         found = self._targets.get((model_name, api))
@@ -342,18 +342,20 @@ class QueryLLM:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
-    def _drop_targets(self) -> None:
-        for target in self._targets.values():
-            target.release()
-        self._targets.clear()
+    def _refresh(self) -> None:
+        """Forget routes after the provider table changed; a running embedded model goes on."""
+        self._targets = {key: target for key, target in self._targets.items() if target.supervised}
         self._providers.clear()
         self._version = table_version()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop and stop an embedded model that only this object uses."""
         with self._lock:
-            providers = list(self._providers.values())
-            self._drop_targets()
+            providers, targets = list(self._providers.values()), list(self._targets.values())
+            self._targets.clear()
+            self._providers.clear()
+        for target in targets:
+            await target.released()
         for provider in providers:
             close = getattr(provider, "aclose", None)
             if close is not None:

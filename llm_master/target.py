@@ -305,10 +305,16 @@ class Target:
             request_id=request_id,
         )
 
-    def release(self) -> None:
-        """Let go of a supervised server."""
+    @property
+    def supervised(self) -> bool:
+        """Whether it holds a server that the row's supervisor runs."""
+        return self._server is not None
+
+    async def released(self) -> None:
+        """Let go of a supervised server and wait until it is gone, if nobody else uses it."""
         if self._server is not None:
             self._server.release()
+            await self._server.stopped()
 
 
 def _family(row: ProviderRow, api: str | None) -> str:

@@ -11,7 +11,7 @@ import signal
 
 import pytest
 from support.behaviours import ok, status
-from support.command import COMMAND, Done, run, start
+from support.command import COMMAND, PICTURE, Done, run, start, summary
 from support.fault_server import FaultServer
 from support.faults import reset_mid_body, slow_first_token, stall_mid_stream
 
@@ -19,10 +19,7 @@ from llm_master import ToolCall, Usage
 from llm_master.cli.main import main
 
 KEY = "sk-test-0123456789abcdef"
-SUMMARY = re.compile(r"openai/gpt-4o-mini \| 11 tokens in, 7 out \| \d+\.\d\d s \| [\d.]+ tokens/s \| \$0\.0000\d+\n")
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-)
+SUMMARY = re.compile(summary("openai/gpt-4o-mini", "11 tokens in, 7 out", r"\$0\.0000\d+") + "\n")
 
 
 def reach(server: FaultServer, **more: str) -> dict[str, str]:
@@ -146,7 +143,7 @@ def test_where_the_question_comes_from(ask, fault_server, arguments, given, cont
 
 
 def test_every_option_reaches_the_request(ask, fault_server, tmp_path):
-    (tmp_path / "picture.png").write_bytes(PNG)
+    (tmp_path / "picture.png").write_bytes(PICTURE)
     url = "https://pictures.example/a.png"
     done = ask(
         *("What is this?", "-s", "Be brief.", "--image", "picture.png", "--image", url),
@@ -162,7 +159,7 @@ def test_every_option_reaches_the_request(ask, fault_server, tmp_path):
                 {"type": "text", "text": "What is this?"},
                 {
                     "type": "image_url",
-                    "image_url": {"url": "data:image/png;base64," + base64.b64encode(PNG).decode()},
+                    "image_url": {"url": "data:image/png;base64," + base64.b64encode(PICTURE).decode()},
                 },
                 {"type": "image_url", "image_url": {"url": url}},
             ],
@@ -413,6 +410,15 @@ def test_what_asks_nobody_starts_light(tmp_path, arguments):
     assert loaded & HEAVY == set()
 
 
+def test_a_call_loads_no_sdk(fault_server, tmp_path):
+    command = (COMMAND[0], "-X", "importtime", *COMMAND[1:])
+    done = run("ask", "-m", "gpt-4o-mini", "hi", folder=tmp_path, env=reach(fault_server), command=command)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.err.splitlines()}
+    assert (done.code, done.out) == (0, "Hello from the other side.\n")
+    assert "aiohttp" in loaded
+    assert loaded & {"openai", "anthropic", "requests", "rich"} == set()
+
+
 # The embedded model ---------------------------------------------------------------------------------------------------
 
 
@@ -420,7 +426,7 @@ def test_the_embedded_model_answers_by_default(tmp_path):
     done = run("ask", "What is the capital of France?", "--max-tokens", "12", folder=tmp_path)
     assert done.code == 0
     assert re.search(r"\w", done.out)
-    assert re.fullmatch(r"local/\S+ \| \d+ tokens in, \d+ out \| [\d.]+ s \| [\d.]+ tokens/s \| \$0.*\n", done.err)
+    assert re.fullmatch(summary(r"local/\S+") + "( .*)?\n", done.err)
 
 
 def test_the_embedded_model_leaves_with_ctrl_c(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import struct
 from typing import Any
 
@@ -100,6 +101,31 @@ def test_a_family_without_embeddings_says_so() -> None:
             await llm.count_tokens("claude-sonnet-4-5", "a")
 
     asyncio.run(main())
+
+
+def test_the_embedded_models_process_is_gone_after_aclose(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_master import UnifiedProvider, add_provider
+    from llm_master.providers.local import LocalServer
+
+    table = dict(UnifiedProvider.PROVIDER_CONFIGS)
+    monkeypatch.setattr(UnifiedProvider, "PROVIDER_CONFIGS", table)
+
+    async def main() -> tuple[int | None, int | None, int | None]:
+        server = LocalServer.shared(None, None)
+        async with QueryLLM(LLMConfig()) as llm:
+            await llm.query("local", "Hi", max_tokens=1)
+            first = server.pid
+            add_provider("unrelated_embed_test", api_url="http://127.0.0.1:1/x")
+            await llm.query("local", "Hi", max_tokens=1)
+            second = server.pid
+        return first, second, server.pid
+
+    first, second, after = asyncio.run(main())
+    assert first is not None
+    assert second == first, "a change of the provider table must not stop it"
+    assert after is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
 
 
 def test_the_embedded_model_embeds_and_counts() -> None:

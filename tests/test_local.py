@@ -284,14 +284,18 @@ def test_the_child_sees_no_key_and_shows_none(running: Running) -> None:
 
 
 def test_the_environment_passes_on_how_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-123456789")
     passed = environment()
-    assert (passed["OMP_WAIT_POLICY"], passed["CUDA_VISIBLE_DEVICES"]) == ("passive", "1")
+    assert (passed["GOMP_SPINCOUNT"], passed["CUDA_VISIBLE_DEVICES"]) == ("1000", "1")
     assert "ANTHROPIC_API_KEY" not in passed
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    assert environment()["GOMP_SPINCOUNT"] == "5"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert environment()["OMP_WAIT_POLICY"] == "active"
+    assert "GOMP_SPINCOUNT" not in environment()
 
 
 def test_it_is_installed_and_found_without_running_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from llm_master.resolution import names_to_ask, resolve
 from llm_master.response_synthesizer import QueryLLM
 from llm_master.rows import ProviderRow
 
-__all__ = ["complete_model", "known_models", "near_models"]
+__all__ = ["complete_model", "complete_provider", "known_models", "near_models"]
 
 _SHOWN = 3
 _ALIKE = 0.75
@@ -49,6 +49,11 @@ def known_models() -> list[tuple[str, str, str]]:
 def complete_model(incomplete: str) -> list[str]:
     """The names of live models that begin with what was typed."""
     return sorted({name for name, _, state in known_models() if state == "live" and name.startswith(incomplete)})
+
+
+def complete_provider(incomplete: str) -> list[str]:
+    """The keys of providers that begin with what was typed."""
+    return sorted(name for name in UnifiedProvider.PROVIDER_CONFIGS if name.startswith(incomplete))
 
 
 def near_models(model_name: str) -> tuple[str, ...]:

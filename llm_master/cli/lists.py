@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_master.base_provider import UnifiedProvider, row_of
-from llm_master.cli.complete import known_models
+from llm_master.cli.complete import complete_provider, known_models
 from llm_master.cli.terminal import print_json, print_table, tell
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError
@@ -26,7 +26,10 @@ def models(
     ] = None,
     *,
     provider: Annotated[
-        str | None, typer.Option("--provider", "-p", metavar="NAME", help="Only this provider's.")
+        str | None,
+        typer.Option(
+            "--provider", "-p", metavar="NAME", help="Only this provider's.", autocompletion=complete_provider
+        ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

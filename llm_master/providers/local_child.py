@@ -69,7 +69,6 @@ def _parameters(library: Any, wanted: dict[str, Any]) -> Any:
     params.n_ctx = wanted["context"] * wanted["parallel"]
     params.kv_unified = True
     params.kv_unified_per_slot = wanted["context"]
-    params.kv_unified_per_slot = wanted["context"]
     params.n_predict = wanted["limit"]  # for requests that set none; -1 is no limit
     params.cpuparams.n_threads = wanted["threads"]
     params.cpuparams_batch.n_threads = wanted["threads"]
@@ -78,9 +77,6 @@ def _parameters(library: Any, wanted: dict[str, Any]) -> Any:
     params.n_batch = params.n_ubatch = min(wanted["batch"], wanted["context"])
     if not _has_pooling(wanted["model"]):
         params.pooling_type = library.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    # With a cache for each slot, texts embedded at the same time come out wrong (seen with this version).
-    params.kv_unified = True
-    params.kv_unified_per_slot = wanted["context"]
     params.fit_params = wanted["fit"]  # it loads the model once more, to see how much of it a GPU can take
     params.cache_ram_mib = 0  # its own default keeps up to 8 GiB of old prompts
     params.verbosity = 1  # errors only: prompts do not belong in a log

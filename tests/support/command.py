@@ -4,6 +4,7 @@ The command line as a user runs it: a process of its own, a bare environment, pi
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import fcntl
 import os
@@ -17,16 +18,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-__all__ = ["COMMAND", "ROOT", "Done", "Terminal", "bare_environment", "run", "start"]
+__all__ = ["COMMAND", "PICTURE", "ROOT", "Done", "Terminal", "bare_environment", "run", "start", "summary"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = (sys.executable, "-W", "error", "-m", "llm_master.cli.main")
 PATIENCE = 120.0
 
+#: The smallest picture there is.
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+
 # Makes its standard input the terminal of its session, so that Ctrl-C there reaches it, and becomes the command.
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
+
+
+def summary(model: str, tokens: str = r"\d+ tokens in, \d+ out", cost: str = r"\$0") -> str:
+    """A pattern of the line about an answer on stderr; all three are patterns."""
+    return rf"{model} \| {tokens} \| \d+\.\d\d s \| \d+\.\d tokens/s \| {cost}"
 
 
 def bare_environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
