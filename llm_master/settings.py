@@ -21,6 +21,7 @@ from llm_master.errors import ConfigurationError
 from llm_master.policy.deadline import Timeouts
 from llm_master.policy.limits_rules import Limit
 from llm_master.policy.retry import RetryPolicy
+from llm_master.settings_parts import CacheSettings, Deployment, Fallback, ModelSettings, ProviderSettings
 from llm_master.settings_rules import Problem, Reader, nearest, written
 from llm_master.toml_lines import key_lines
 
@@ -29,62 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheSettings", "Deployment", "Fallback", "ModelSettings", "Problem", "ProviderSettings", "Settings"]
 __all__ += ["check"]
-
-
-class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a provider is and which environment variable holds its key; None keeps the shipped one."""
-
-    base_url: str | None = None
-    api_url: str | None = None
-    api_key_env: str | None = None
-
-
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One of several places that serve a model.
-
-    ``name`` is ``MODEL#1`` and so on when the file gives none; ``provider`` and ``model`` are those of the model then.
-    ``weight`` is its share of the calls beside the weights of the others.
-    """
-
-    name: str
-    provider: str | None = None
-    model: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
-    weight: float = 1.0
-    rate_limit_rpm: int | None = None
-    rate_limit_tpm: int | None = None
-    max_concurrency: int | None = None
-
-
-class Fallback(msgspec.Struct, frozen=True):
-    """Where to go when a model fails, with the only parameters that it gets."""
-
-    model: str
-    params: dict[str, Any] = {}
-
-
-class ModelSettings(msgspec.Struct, frozen=True):
-    """What the file says of one model."""
-
-    config: ModelConfig
-    deployments: tuple[Deployment, ...] = ()
-    fallbacks: tuple[Fallback, ...] = ()
-
-
-class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The response cache; ``ttl`` is in seconds, None for ever.
-
-    ``path`` is the file of ``sqlite``, ``redis_url_env`` names the variable with the address of ``redis``.
-    """
-
-    kind: str
-    ttl: float | None = 3600.0
-    max_entries: int = 10_000
-    path: str | None = None
-    redis_url_env: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -378,7 +323,7 @@ class _File:
         found = self.reader.table(place, value, {"model": rules.MODEL}, apart=("params",))
         params = value.get("params", {})
         if "model" not in found:
-            if "model" not in value:
+            if value.keys() <= {"params"}:
                 self.reader.wrong(place, "a fallback lacks its model")
             return None
         if not isinstance(params, dict):
@@ -390,11 +335,10 @@ class _File:
         return Fallback(found["model"], params)
 
     def _limits(self, table: dict[str, Any], models: dict[str, ModelSettings]) -> tuple[str | None, tuple[Limit, ...]]:
-        url = self.reader.table(
-            ("limits",), {k: v for k, v in table.items() if not isinstance(v, dict)}, {"redis_url_env": rules.VARIABLE}
-        ).get("redis_url_env")
+        tables = {name: each for name, each in table.items() if isinstance(each, dict) or ":" in name}
+        plain = {name: value for name, value in table.items() if name not in tables}
+        url = self.reader.table(("limits",), plain, {"redis_url_env": rules.VARIABLE}).get("redis_url_env")
         result: dict[str, Limit] = {}
-        tables = {name: each for name, each in table.items() if isinstance(each, dict)}
         for name, place, each in self._named(("limits",), tables):
             found = self.reader.table(place, each, _LIMIT)
             if "on_outage" in found and "redis_url_env" not in table:

@@ -16,7 +16,7 @@ Place = tuple[str | int, ...]
 _BLANK = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
 _SPACE = re.compile(r"[ \t]*+")
 _BARE = re.compile(r"[A-Za-z0-9_-]++")
-# The order matters: three quotes are never an empty string and a quote. Up to two quotes may stand before the last three.
+# The longer ones first: three quotes are no empty string and a quote. The text may end in one or two quotes.
 _STRING = re.compile(
     r'"""(?:[^"\\]++|\\[\s\S]|"{1,2}(?!"))*+"{3,5}'
     r"|'''(?:[^']++|'{1,2}(?!'))*+'{3,5}"

@@ -334,8 +334,8 @@ def test_a_reader_that_has_enough_is_no_error(fault_server, tmp_path):
     fault_server.script([stall_mid_stream(after=2, text=("0123456789", "0123456789", *["more "] * 5000))])
     with start("ask", "-m", "gpt-4o-mini", "hi", folder=tmp_path, env=reach(fault_server)) as process:
         assert process.stdout.read(10) == b"0123456789"
-        process.stdout.close()
         fault_server.wait_held()
+        process.stdout.close()
         fault_server.release()
         err = process.stderr.read()
         process.wait(30)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.limits_model import KEYS, Model, compare, made_limits, steps
 
 from llm_master.errors import ConfigurationError, InvalidRequestError, RateLimitError
 from llm_master.policy.limits import Limit, MemoryLimiter, Reservation
@@ -201,81 +202,25 @@ def test_a_call_that_outlives_the_minute_changes_no_later_second() -> None:
     check_sums(limiter)
 
 
-KEYS = ("model:a", "model:b", "provider:p")
-figures = st.one_of(st.none(), st.integers(1, 4))
-made_limits = st.fixed_dictionaries(
-    {key: st.builds(Limit, st.just(key), figures, st.one_of(st.none(), st.integers(5, 20)), figures) for key in KEYS}
-)
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("pass"), st.floats(0, 70)),
-        st.tuples(st.just("take"), st.sets(st.sampled_from(KEYS), min_size=1), st.integers(0, 5)),
-        st.tuples(st.just("settle"), st.integers(0, 9), st.one_of(st.none(), st.integers(0, 9))),
-        st.tuples(st.just("cancel"), st.integers(0, 9)),
-    ),
-    max_size=60,
-)
-
-
-class Model:
-    """The same rules, written the slow and plain way: every call ever made, and sums over all of them."""
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, Any]] = []
-
-    def used(self, key: str, now: float) -> tuple[int, int, int]:
-        mine = [call for call in self.calls if key in call["keys"]]
-        counted = [call for call in mine if math.floor(call["at"]) + 61 > now and not call["undone"]]
-        return len(counted), sum(call["tokens"] for call in counted), sum(call["open"] for call in mine)
-
-    def fits(self, limits: list[Limit], tokens: int, now: float) -> bool:
-        for limit in limits:
-            requests, used, open_calls = self.used(limit.key, now)
-            if limit.rpm is not None and requests >= limit.rpm:
-                return False
-            if limit.tpm is not None and used + tokens > limit.tpm:
-                return False
-            if limit.max_concurrency is not None and open_calls >= limit.max_concurrency:
-                return False
-        return True
-
-
 @settings(max_examples=300, deadline=None)
 @given(made_limits, steps)
 def test_every_answer_is_that_of_the_plain_model(rules: dict[str, Limit], program: list[tuple[Any, ...]]) -> None:
-    clock, model, held = Clock(), Model(), []
+    clock = Clock()
     limiter = MemoryLimiter(clock)
-    for name, *arguments in program:
-        if name == "pass":
-            clock.now += arguments[0]
-        elif name == "take":
-            keys, tokens = arguments
-            limits = [rules[key] for key in sorted(keys)]
-            answer = limiter.try_acquire(limits, tokens)
-            assert isinstance(answer, Reservation) == model.fits(limits, tokens, clock.now)
-            if isinstance(answer, Reservation):
-                call = {"at": clock.now, "keys": keys, "tokens": tokens, "open": True, "undone": False}
-                model.calls.append(call)
-                held.append((answer, call))
-            elif answer < math.inf:
-                # The moment named is the first at which time alone makes room.
-                places = [limit for limit in limits if limit.max_concurrency is not None]
-                free = all(model.used(limit.key, 0)[2] < limit.max_concurrency for limit in places)
-                assert not model.fits(limits, tokens, clock.now + answer - 1e-6)
-                assert not free or model.fits(limits, tokens, clock.now + answer + 1e-6)
-        elif held:
-            reservation, call = held[arguments[0] % len(held)]
-            if call["open"]:
-                call["open"] = False
-                call["undone"] = name == "cancel"
-                call["tokens"] = 0 if name == "cancel" else call["tokens"] if arguments[1] is None else arguments[1]
-            if name == "cancel":
+
+    def end(reservation: Reservation, tokens: int | None, undo: bool) -> None:
+        for _ in range(2):  # ending twice changes nothing
+            if undo:
                 limiter.cancel(reservation)
             else:
-                limiter.settle(reservation, arguments[1])
+                limiter.settle(reservation, tokens)
+
+    def check(model: Model) -> None:
         check_sums(limiter)
         for key, window in limiter._windows.items():
             assert window.inflight == model.used(key, clock.now)[2]
+
+    compare(rules, program, time=clock, take=limiter.try_acquire, end=end, check=check)
 
 
 # -- the line ---------------------------------------------------------------------------------------------------------

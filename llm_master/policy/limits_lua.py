@@ -12,7 +12,8 @@ import hashlib
 
 __all__ = ["SCRIPT", "SHA"]
 
-# KEYS: window and places of each limit in turn. ARGV: operation, speed of time (1; only tests change it), id, then
+# KEYS: window and places of each limit in turn. ARGV: operation, "" for the server's time (tests give a time, or a key
+# that counts it), id, then
 #   reserve  tokens, lease in seconds, and rpm, tpm, max_concurrency of each limit ("" for none)
 #            -> {1, cell, milliseconds of the server} or {0, milliseconds to wait or -1, limit's number, kind, certain}
 #   settle   cell, change of requests, change of tokens
@@ -21,8 +22,13 @@ __all__ = ["SCRIPT", "SHA"]
 SCRIPT = """
 local CELLS = 61
 local op, id = ARGV[1], ARGV[3]
-local time = redis.call('TIME')
-local now = (tonumber(time[1]) + tonumber(time[2]) / 1000000) * tonumber(ARGV[2])
+local now
+if ARGV[2] == '' then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+else
+  now = tonumber(ARGV[2]) or tonumber(redis.call('INCRBYFLOAT', ARGV[2], '0.25'))
+end
 local second = math.floor(now)
 
 local function text(n) return string.format('%.0f', n) end

@@ -1,8 +1,8 @@
 """
 The same limits shared by any number of processes and hosts, in Redis or Valkey.
 
-The store decides, in one script; here are the connections, the order of the waiters of this process, and what happens
-when the store does not answer.
+The store decides, in one script; here is the order of the waiters of this process, and what becomes of a call when the
+store does not answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from llm_master.errors import ConfigurationError, RateLimitError
 from llm_master.policy.limits_rules import (
@@ -92,7 +91,7 @@ class RedisLimiter:
         timeout: seconds that a command may take, connecting included.
         rest: seconds before a store that failed is asked again, by one call first.
         lease: seconds that a place is held without being prolonged.
-        speed: how many seconds of limits pass in one of the server's; anything but 1 is for tests.
+        at: gives the time instead of the server: seconds, or a key that counts it; for tests.
         clock: monotonic seconds.
         rand: a number from 0 to 1, which spreads the waiters of several processes.
 
@@ -108,14 +107,15 @@ class RedisLimiter:
         timeout: float = 0.1,
         rest: float = 1.0,
         lease: float = 60.0,
-        speed: float = 1.0,
+        at: Callable[[], float | str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigurationError("the address of shared limits begins with redis://, rediss:// or unix://")
-        self._store = Store(url, timeout=timeout, rest=rest, lease=lease, speed=speed, clock=clock, settled=self._nudge)
-        self._namespace, self._lease, self._speed, self._clock, self._rand = namespace, lease, speed, clock, rand
+        self._store = Store(url, timeout=timeout, rest=rest, lease=lease, at=at, clock=clock, settled=self._nudge)
+        self._namespace, self._lease, self._clock, self._rand = namespace, lease, clock, rand
+        self._pace = 1.0 if at is None else 0.0  # a time that is given passes while nobody waits
         self._begin()
         after_fork(self)
 
@@ -204,7 +204,7 @@ class RedisLimiter:
                 self._store.hold(link, name, keys)
             return Reservation(_Hold(name, keys, reply[2] / 1000.0, link), reply[1], tokens)
         milliseconds, number, kind, certain = reply[1:]
-        seconds = math.inf if milliseconds < 0 else milliseconds / 1000.0 / self._speed
+        seconds = math.inf if milliseconds < 0 else milliseconds / 1000.0
         return Shortage(seconds, limits[number - 1], kind, certain=bool(certain))
 
     def _without_store(
@@ -241,7 +241,7 @@ class RedisLimiter:
         """Heed a provider's ratelimit headers, for all processes; see ``MemoryLimiter.observe``."""
         seconds = provider_stop(headers, now)
         if seconds > 0.0:
-            self._store.post(self._keys(keys), "stop", "", seconds * self._speed)
+            self._store.post(self._keys(keys), "stop", "", seconds)
 
     async def aclose(self) -> None:
         """Tell the store what it was not told yet, within one timeout, and close this loop's connections."""
@@ -294,10 +294,10 @@ class RedisLimiter:
         if shortage.kind == "line":
             return math.inf  # the first of the line wakes the next when it goes
         if shortage.certain:
-            return shortage.seconds + self._rand() * _SOON
+            return (shortage.seconds + self._rand() * _SOON) * self._pace
         turn.looks += 1
         backoff = min(_LONGEST_PAUSE, _SOON * 2.0 ** min(turn.looks, 10)) * (0.5 + self._rand())
-        return min(shortage.seconds + self._rand() * _SOON, backoff)
+        return min(shortage.seconds + self._rand() * _SOON, backoff) * self._pace
 
     def _nudge(self, keys: list[str]) -> None:
         """Room was made under these keys: the first of each line looks again."""

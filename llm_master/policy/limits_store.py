@@ -58,7 +58,7 @@ class Store:
         timeout: seconds that a command may take, connecting included.
         rest: seconds before a store that failed is asked again, by one command first.
         lease: seconds that a place is held without being prolonged.
-        speed: how many seconds of limits pass in one of the server's.
+        at: gives the time instead of the server: seconds, or a key that counts it; for tests.
         clock: monotonic seconds.
         settled: called with the keys of each reservation that the store was told the end of.
     """
@@ -70,13 +70,13 @@ class Store:
         timeout: float,
         rest: float,
         lease: float,
-        speed: float = 1.0,
+        at: Callable[[], float | str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         settled: Callable[[list[str]], None],
     ) -> None:
         self.clock = clock
         self._url, self._timeout, self._rest, self._settled = url, timeout, rest, settled
-        self._lease, self._speed = lease, speed
+        self._lease, self._at = lease, at
         self.failures = 0
         self._begin()
 
@@ -131,7 +131,7 @@ class Store:
             if self._down_until > -math.inf:
                 self._down_until = self.clock() + self._rest  # this call tries; the others go on without the store
             task = asyncio.get_running_loop().create_task(
-                _call(link.client, keys, (operation, self._speed, *arguments))
+                _call(link.client, keys, (operation, "" if self._at is None else self._at(), *arguments))
             )
             link.tasks.add(task)
             task.add_done_callback(link.tasks.discard)
@@ -213,8 +213,7 @@ class Store:
                     await self.run(link, keys, operation, *arguments)
                 except UnansweredError as failure:
                     if failure.sent and operation == "settle":
-                        # It may have been done: a charge twice is safe, a refund twice is not.
-                        arguments = (*arguments[:2], 0, max(0, arguments[3]))
+                        arguments = _without_refund(*arguments)
                     self._outbox.appendleft((since, keys, operation, arguments))
                     return
                 if operation == "settle":
@@ -225,15 +224,18 @@ class Store:
     def hold(self, link: Link, name: str, keys: list[str]) -> None:
         """Prolong a call's places, again and again, until ``link.places`` holds them no more."""
         link.places[name] = keys
+        self._prolong_later(link)
+
+    def _prolong_later(self, link: Link) -> None:
         if link.timer is None:
-            seconds = self._lease / 3.0 / self._speed
-            link.timer = asyncio.get_running_loop().call_later(seconds, self._prolong, link)
+            link.timer = asyncio.get_running_loop().call_later(self._lease / 3.0, self._prolong, link)
 
     def _prolong(self, link: Link) -> None:
         link.timer = None
         for name, keys in list(link.places.items()):
             self.post(keys, "prolong", name, self._lease)
-            self.hold(link, name, keys)
+        if link.places:
+            self._prolong_later(link)
 
     async def aclose(self) -> None:
         """Tell the store what it was not told yet, within one timeout, and close this loop's connections."""
@@ -253,9 +255,27 @@ class Store:
 
 
 async def _call(client: Any, keys: list[str], arguments: tuple[Any, ...]) -> Any:
+    from redis.exceptions import ConnectionError as LostError
+
+    try:
+        return await _once(client, keys, arguments)
+    except LostError:
+        # The connections may be from before a restart of the store; a new one tells.
+        await client.connection_pool.disconnect(inuse_connections=False)
+        if arguments[0] == "settle":
+            arguments = (*arguments[:2], *_without_refund(*arguments[2:]))
+        return await _once(client, keys, arguments)
+
+
+async def _once(client: Any, keys: list[str], arguments: tuple[Any, ...]) -> Any:
     from redis.exceptions import NoScriptError
 
     try:
         return await client.evalsha(SHA, len(keys), *keys, *arguments)
     except NoScriptError:  # the store is new or was restarted
         return await client.eval(SCRIPT, len(keys), *keys, *arguments)
+
+
+def _without_refund(name: str, cell: int, _: int, tokens: int) -> tuple[Any, ...]:
+    """A settlement that may have been made already: to charge twice is safe, to refund twice is not."""
+    return name, cell, 0, max(0, tokens)

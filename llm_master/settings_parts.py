@@ -1,0 +1,69 @@
+"""
+What one section of the settings file comes to, checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llm_master.classes import ModelConfig
+
+__all__ = ["CacheSettings", "Deployment", "Fallback", "ModelSettings", "ProviderSettings"]
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a provider is and which environment variable holds its key; None keeps the shipped one."""
+
+    base_url: str | None = None
+    api_url: str | None = None
+    api_key_env: str | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One of several places that serve a model.
+
+    ``name`` is ``MODEL#1`` and so on when the file gives none; ``provider`` and ``model`` are those of the model then.
+    ``weight`` is its share of the calls beside the weights of the others.
+    """
+
+    name: str
+    provider: str | None = None
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    weight: float = 1.0
+    rate_limit_rpm: int | None = None
+    rate_limit_tpm: int | None = None
+    max_concurrency: int | None = None
+
+
+class Fallback(msgspec.Struct, frozen=True):
+    """Where to go when a model fails, with the only parameters that it gets."""
+
+    model: str
+    params: dict[str, Any] = {}
+
+
+class ModelSettings(msgspec.Struct, frozen=True):
+    """What the file says of one model."""
+
+    config: ModelConfig
+    deployments: tuple[Deployment, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+
+
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The response cache; ``ttl`` is in seconds, None for ever.
+
+    ``path`` is the file of ``sqlite``, ``redis_url_env`` names the variable with the address of ``redis``.
+    """
+
+    kind: str
+    ttl: float | None = 3600.0
+    max_entries: int = 10_000
+    path: str | None = None
+    redis_url_env: str | None = None
