@@ -174,6 +174,41 @@ def test_a_quick_failure_does_not_make_it_look_fast_and_a_slow_one_does_not_hide
     assert member.latency == pytest.approx(6.0)
 
 
+def test_an_ended_call_measures_nothing() -> None:
+    balancer, _ = balancer_of(1)
+    lease = take(balancer)
+    lease.leave()
+    lease.answered(7.0)
+    assert balancer.members[0].latency is None
+
+
+def test_the_slowest_keeps_a_hundredth_of_its_share() -> None:
+    member = Member("d")
+    assert member.slowness(0.5, 0.0) == 1.0
+    member.measure(2.0, 0.0)
+    assert (member.slowness(0.5, 0.0), member.slowness(0.5, 10.0)) == (4.0, 2.5)
+    member.measure(1e9, 0.0)
+    assert member.slowness(0.5, 0.0) == 100.0
+
+
+def test_a_busy_one_is_compared_with_another_and_never_with_itself() -> None:
+    balancer, _ = balancer_of(1000, 1, 1)
+    busy = [take(balancer, "d1", "d2") for _ in range(5000)]
+    assert {take(balancer).member.name for _ in range(4)} == {"d1", "d2"}
+    assert len(busy) == balancer.members[0].inflight
+
+
+def test_the_first_token_of_a_probe_lets_others_in() -> None:
+    balancer, clock = balancer_of(1, breakers=True)
+    take(balancer).fail("server")
+    clock.now = 1.0
+    probe = take(balancer)
+    assert balancer.choose() == 0.5
+    probe.answered(0.2)
+    take(balancer).success(0.2)
+    assert counts(balancer) == [1]
+
+
 def test_a_stream_is_measured_by_its_first_token_only() -> None:
     balancer, clock = balancer_of(1)
     (member,) = balancer.members

@@ -261,6 +261,10 @@ def test_a_refused_call_has_no_say() -> None:
         report(0)
     breaker.fail(0, "server")
     assert (breaker.state, breaker.cooling()) == ("half_open", 0.0)
+    breaker.success(breaker.try_enter())
+    for report in (breaker.success, breaker.answered, breaker.leave):
+        report(0)
+    assert breaker.state == "closed"
 
 
 def test_the_first_token_of_a_probe_closes_on_probation() -> None:

@@ -87,13 +87,13 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Pay in for the first attempt of a call."""
-        policy = self.policy
         with self._lock:
             now = self._clock()
             if now >= self._second + 1.0:
-                self._begin(now)
-            cell = self._cells[-1]
-            cell[1] = min(cell[1] + policy.ratio, policy.capacity)
+                self._second = math.floor(now)
+                # What this pushes out of the other end is too old.
+                self._cells.append([self._second, 0.0])
+            self._cells[-1][1] += self.policy.ratio
 
     def try_retry(self) -> bool:
         """Take what one retry costs; False when there is nothing left, and the retry must not be made."""
@@ -114,12 +114,6 @@ class RetryBudget:
         with self._lock:
             return self._saved(self._clock())
 
-    def _begin(self, now: float) -> None:
-        """Open the cell of a new second."""
-        self._saved(now)
-        self._second = math.floor(now)
-        self._cells.append([self._second, 0.0])
-
     def _saved(self, now: float) -> float:
         """Tokens that are not too old; the oldest ones over the capacity go too."""
         cells, policy = self._cells, self.policy
@@ -129,8 +123,6 @@ class RetryBudget:
         if total > policy.capacity:
             self._drop(total - policy.capacity)
             total = policy.capacity
-        if not cells:
-            self._second = -math.inf
         return total
 
     def _drop(self, tokens: float) -> None:
