@@ -180,8 +180,34 @@ def test_a_place_is_kept_while_its_call_lasts_and_given_back_when_its_process_di
         limiter._store._prolong(limiter._store.link())  # its lease has run out: it does not come back
         await told(limiter)
         other.settle(taken)
+        await told(other)
+        other.settle(await other.acquire(limits, 1, timeout=0))
+        await told(other)
         limiter.settle(held)
         await other.aclose()
+
+    with_limiter(shared.url, program, at=clock, namespace=name)
+
+
+def test_a_call_that_outlives_the_minute_changes_no_later_second(shared: Valkey) -> None:
+    clock, name = Clock(), namespace()
+    limits = (Limit("model:x", tpm=10, max_concurrency=2),)
+
+    async def program(limiter: RedisLimiter) -> None:
+        old = await limiter.acquire(limits, 10)
+        clock.now += 61
+        new = await limiter.acquire(limits, 10)
+        limiter.cancel(old)
+        await told(limiter)
+        assert window(shared.url, name, "model:x") | {"cell": 0, "n": 0} == {
+            "cell": 0,
+            "R": 1,
+            "T": 10,
+            "n": 0,
+            f"r{new.cell % 61}": 1,
+            f"t{new.cell % 61}": 10,
+        }
+        limiter.settle(new)
 
     with_limiter(shared.url, program, at=clock, namespace=name)
 
@@ -214,6 +240,8 @@ def test_a_provider_that_says_stop_stops_every_process(shared: Valkey) -> None:
 
 
 def test_errors_are_those_of_the_limiter_in_memory(shared: Valkey) -> None:
+    name = namespace()
+
     async def program(limiter: RedisLimiter) -> None:
         limits = (Limit("provider:y"), Limit("model:x", rpm=2, tpm=100), Limit("model:x", rpm=1))
         assert await limiter.acquire((), 5) is not None
@@ -229,7 +257,9 @@ def test_errors_are_those_of_the_limiter_in_memory(shared: Valkey) -> None:
             assert (error.provider, error.model, error.code, error.retryable) == ("y", "x", "local_rate_limit", False)
             assert 59 < error.retry_after <= 61
 
-    with_limiter(shared.url, program)
+    with_limiter(shared.url, program, namespace=name)
+    found = window(shared.url, name, "model:x")
+    assert [value for field, value in found.items() if field[0] in "rR"] == [1, 1]
 
 
 def test_what_a_call_gives_back_goes_to_the_next_in_order(shared: Valkey) -> None:
@@ -252,7 +282,8 @@ def test_what_a_call_gives_back_goes_to_the_next_in_order(shared: Valkey) -> Non
         await asyncio.gather(*tasks)
         assert order == list(range(8))
 
-    with_limiter(shared.url, program)
+    # Whoever waits for another process looks again after an endless pause here: only the end of a call wakes it.
+    with_limiter(shared.url, program, rand=lambda: 1e9)
 
 
 def test_a_waiter_holds_up_only_who_shares_what_it_waits_for(shared: Valkey) -> None:
@@ -338,43 +369,57 @@ def test_what_is_settled_where_no_loop_runs_is_told_with_the_next_command(shared
         thread.start()
         thread.join()
         assert len(limiter._store._outbox) == 1
-        limiter.settle(await limiter.acquire((Limit("model:y"),), 1))
+        other = await limiter.acquire((Limit("model:y"),), 1)
         await told(limiter)
         limiter.settle(await limiter.acquire(limits, 40, timeout=0))
+        limiter.settle(other)
 
     with_limiter(shared.url, program, namespace=name)
     assert window(shared.url, name, "model:x")["T"] == 50
 
 
 FORKED = """
-import asyncio, os, signal, sys
+import asyncio, gc, os, signal, sys, threading, warnings
 from llm_master.policy.limits import Limit
 from llm_master.policy.limits_redis import RedisLimiter
+warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
 limiter = RedisLimiter(sys.argv[1], namespace=sys.argv[2], timeout=5.0)
-limits = (Limit("model:x", rpm=3, max_concurrency=2),)
+limits = (Limit("model:x", rpm=5, max_concurrency=3),)
+locked, end = threading.Event(), threading.Event()
 
-async def call(close=True):
+def lock():
+    with limiter._lock:
+        locked.set()
+        end.wait()
+
+async def call():
+    gc.collect()
     held = await limiter.acquire(limits, 1, timeout=0)
     limiter.settle(held)
     assert held.note is None and limiter.failures == 0
-    if close:
-        await limiter.aclose()
+    await limiter.aclose()
 
 async def hold():
-    return await limiter.acquire(limits, 1, timeout=0)
+    return await limiter.acquire(limits, 1, timeout=0), await limiter.acquire(limits, 10, timeout=0)
 
 with asyncio.Runner() as runner:
-    held = runner.run(hold())
-    limiter._lock.acquire()
+    first, second = runner.run(hold())
+    limiter.settle(second, 4)
+    thread = threading.Thread(target=lock)
+    thread.start()
+    locked.wait()
     child = os.fork()
     if not child:
         signal.alarm(20)
         asyncio.run(call())
-        limiter.settle(held)
+        limiter.settle(first, 0)
+        first = second = None
+        asyncio.run(call())
         os._exit(0)
-    limiter._lock.release()
+    end.set()
+    thread.join()
     assert os.waitpid(child, 0)[1] == 0
-    limiter.settle(held)
+    limiter.settle(first)
     runner.run(call())
 """
 
@@ -384,7 +429,8 @@ def test_a_forked_child_has_connections_of_its_own(shared: Valkey) -> None:
     command = [sys.executable, "-W", "error", "-c", FORKED, shared.url, name]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert window(shared.url, name, "model:x")["R"] == 3
+    found = window(shared.url, name, "model:x")
+    assert (found["R"], found["T"], found["n"]) == (5, 1 + 4 + 1 + 1 + 1, 0)
 
 
 # -- many processes ---------------------------------------------------------------------------------------------------
