@@ -79,7 +79,9 @@ def test_each_limit_is_judged_by_its_own_bound(quick):
     for limit in limits:
         assert limit["lowest"] <= limit["value"] <= limit["highest"]
         assert limit["reached"] == (limit["value"] <= limit["bound"])
-    verdicts = re.findall(r"\| (reached|NOT reached) +\|", quick[0])
+        out_of_reach = limit["bare"] is not None and limit["bare"] > limit["bound"]
+        assert limit["judged"] == (limit["reached"] or not out_of_reach)
+    verdicts = re.findall(r"\| (reached|NOT reached|bare has [\d.]+x) +\|", quick[0])
     assert [verdict == "reached" for verdict in verdicts] == [limit["reached"] for limit in limits]
 
 
