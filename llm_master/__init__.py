@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         UnsupportedParameterError,
     )
     from llm_master.events import (
+        CallEvent,
         DiscardEvent,
         EndEvent,
         FallbackEvent,
@@ -62,9 +63,13 @@ if TYPE_CHECKING:
         ToolCallEvent,
         UsageEvent,
     )
+    from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
+    from llm_master.policy.hedge import HedgePolicy
+    from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
     from llm_master.response_synthesizer import QueryLLM
+    from llm_master.settings_parts import Deployment
     from llm_master.stream import LLMStream
 
 __all__ = [
@@ -75,20 +80,25 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BaseLLMProvider",
+    "BreakerPolicy",
+    "CallEvent",
     "ConfigurationError",
     "ContentModerationError",
     "ContentPolicyError",
     "ContextWindowError",
     "DeadlineExceededError",
+    "Deployment",
     "DiscardEvent",
     "EndEvent",
     "FallbackEvent",
+    "HedgePolicy",
     "Image",
     "InvalidRequestError",
     "LLMConfig",
     "LLMError",
     "LLMResponse",
     "LLMStream",
+    "Limit",
     "MissingKeyError",
     "ModelConfig",
     "ModelNotFoundError",
@@ -145,13 +155,17 @@ _HOMES = {
         (
             "events",
             (
-                "DiscardEvent EndEvent FallbackEvent ReasoningEvent RefusalEvent RetryEvent StreamEvent TextEvent "
-                "ToolCallDeltaEvent ToolCallEvent UsageEvent"
+                "CallEvent DiscardEvent EndEvent FallbackEvent ReasoningEvent RefusalEvent RetryEvent StreamEvent "
+                "TextEvent ToolCallDeltaEvent ToolCallEvent UsageEvent"
             ),
         ),
+        ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),
+        ("policy.hedge", "HedgePolicy"),
+        ("policy.limits_rules", "Limit"),
         ("policy.retry", "RetryPolicy"),
         ("response_synthesizer", "QueryLLM"),
+        ("settings_parts", "Deployment"),
         ("stream", "LLMStream"),
     )
     for name in names.split()

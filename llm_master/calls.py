@@ -1,38 +1,33 @@
 """
-One call: its attempts on one target, then on the next, inside one deadline, with a record of each.
+One call: a whole answer, a stream, vectors or a count, from the first target that gives it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from llm_master.chain import Chain, Step, first_limits
 from llm_master.classes import EmbeddingResponse, LLMResponse, Request, TokenCount
-from llm_master.errors import (
-    APITimeoutError,
-    DeadlineExceededError,
-    LLMError,
-    ProviderError,
-    ResponseError,
-    UnsupportedParameterError,
-)
-from llm_master.events import FallbackEvent, RetryEvent
+from llm_master.errors import APITimeoutError, LLMError, ProviderError, ResponseError, UnsupportedParameterError
 from llm_master.messages import normalise
 from llm_master.params import check as check_params
 from llm_master.params import check_model_name
-from llm_master.policy.retry import RetryPolicy, falls_back, full_jitter
-from llm_master.record import Record, logger
+from llm_master.policy.retry import RetryPolicy
+from llm_master.resume import Resumption
 from llm_master.sources import Recorded, WireSource
 from llm_master.stream import LLMStream, OneAnswer, StreamSource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from llm_master.events import CallEvent
     from llm_master.incoming import OpenStream
-    from llm_master.policy.deadline import Timeouts
+    from llm_master.policy.hedge import HedgeBudget
+    from llm_master.record import Trial
     from llm_master.target import Target
 
 __all__ = [
@@ -46,64 +41,49 @@ __all__ = [
     "normalise",
 ]
 
-
-def first_limits(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    """The time of an attempt that has the whole deadline for itself."""
-    return aiohttp.ClientTimeout(total=timeouts.total, sock_connect=timeouts.connect)
+_NUMBERS = count(1)
 
 
-class Step:
-    """One target of a call and the parameters that it gets."""
-
-    __slots__ = ("params", "target")
-
-    def __init__(self, target: Any, params: dict[str, Any]) -> None:
-        self.target = target
-        self.params = params
-
-
-class Call(Record):
+class Call(Chain):
     """
     What one ``query`` knows of itself.
 
-    Args:
-        model_name: as asked.
+    Attributes:
         messages: normalised.
-        timeouts, policy: the limits in force.
-        fallback_on: kinds of refusal that may fall back although they usually do not.
+        headers: the caller's extra ones.
+        drop_params: leave out what a model cannot take.
+        hedge_after: seconds without an answer after which a second target is asked too, None for never.
+        hedges: how many calls may be hedged.
     """
 
-    __slots__ = ("drop_params", "fallback_on", "headers", "messages", "policy", "timeouts")
+    __slots__ = ("drop_params", "headers", "hedge_after", "hedges", "messages")
 
-    def __init__(
-        self,
-        model_name: str,
-        messages: list[dict[str, Any]],
-        timeouts: Timeouts,
-        policy: RetryPolicy,
-        *,
-        headers: dict[str, str] | None = None,
-        drop_params: bool = False,
-        fallback_on: Collection[str] = (),
+    def prepare(
+        self, messages: list[dict[str, Any]], headers: dict[str, str] | None = None, *, drop_params: bool = False
     ) -> None:
-        # Record's fields are set here and not by its __init__: this runs once a call.
-        self.model_name = model_name
-        self.attempts = []
-        self.story = []
-        self.waited = 0.0
-        self.why = None
+        """Set what the requests hold; part of making a call."""
         self.messages = messages
-        self.timeouts = timeouts
-        self.policy = policy
         self.headers = headers
         self.drop_params = drop_params
-        self.fallback_on = fallback_on
-        self.started = monotonic()
+        self.hedge_after: float | None = None
+        self.hedges: HedgeBudget | None = None
 
-    def remaining(self) -> float | None:
-        """Seconds left of the deadline, None without one."""
-        total = self.timeouts.total
-        return None if total is None else total - (monotonic() - self.started)
+    def watched(self, listeners: Sequence[Callable[[CallEvent], Any]]) -> None:
+        """Tell these listeners what happens from now on."""
+        self.listeners = listeners
+        self.id = next(_NUMBERS)
+        self.tell("start")
+
+    def _request(self, target: Any, step: Step, *, stream: bool = False) -> Request:
+        return Request(
+            target.provider,
+            target.model,
+            self.messages,
+            step.params,
+            stream=stream,
+            drop_params=self.drop_params,
+            headers=self.headers,
+        )
 
     # -- whole answers ------------------------------------------------------------------------------------------
 
@@ -115,90 +95,86 @@ class Call(Record):
         socket is paid for at every turn of the event loop.
 
         Args:
-            limits: the time of the first attempt when there is no other step.
+            limits: the time of the first attempt when there is no other target.
         """
         step = steps[0]
-        target = step.target
-        request = Request(
-            target.provider,
-            target.model,
-            self.messages,
-            step.params,
-            drop_params=self.drop_params,
-            headers=self.headers,
-        )
+        self.admission.budget.deposit()
+        trial = self.admission.at_once(self, step)
+        if trial is None:
+            found: LLMResponse = await self.walk(steps, self._send)
+            return found
+        self.last = trial
+        target = trial.target
+        alone = len(steps) == 1 and len(step.pool.places) == 1
         try:
             response: LLMResponse = await target.send(
-                request, limits if len(steps) == 1 else self._limits(target, len(steps) - 1)
+                self._request(target, step), limits if alone else self.share(step, more=True)
             )
-        except (ProviderError, UnsupportedParameterError) as error:
-            found: LLMResponse = await self._chain(steps, self._send, error)
-            return found
-        self.finished(target, response, self.started, None)
+        except ProviderError as error:
+            trial.failed(error)
+            return await self.walk(steps, self._send, error)  # type: ignore[no-any-return]  # _send's
+        except UnsupportedParameterError as error:
+            trial.dropped(error)
+            return await self.walk(steps, self._send, error)  # type: ignore[no-any-return]  # _send's
+        except BaseException as error:
+            trial.dropped(error)
+            raise
+        trial.finished(response)
         return response
 
-    async def _send(self, step: Step, limits: aiohttp.ClientTimeout, began: float) -> LLMResponse:
-        target = step.target
-        request = Request(
-            target.provider,
-            target.model,
-            self.messages,
-            step.params,
-            drop_params=self.drop_params,
-            headers=self.headers,
-        )
-        response: LLMResponse = await target.send(request, limits)
-        self.finished(target, response, began, None)
+    async def _send(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> LLMResponse:
+        response: LLMResponse = await trial.target.send(self._request(trial.target, step), limits)
+        trial.finished(response)
         return response
 
     async def embed(self, steps: list[Step], texts: list[str]) -> EmbeddingResponse:
         """The vectors of the first step that gives them."""
 
-        async def make(step: Step, limits: aiohttp.ClientTimeout, began: float) -> EmbeddingResponse:
-            target = step.target
-            request = Request(target.provider, target.model, [], step.params, headers=self.headers)
-            response: EmbeddingResponse = await target.embed(texts, request, limits)
-            self.finished(target, response, began, None)
+        async def make(step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> EmbeddingResponse:
+            response: EmbeddingResponse = await trial.target.embed(texts, self._request(trial.target, step), limits)
+            trial.finished(response)
             return response
 
-        response: EmbeddingResponse = await self._chain(steps, make)
+        self.admission.budget.deposit()
+        response: EmbeddingResponse = await self.walk(steps, make)
         return response
 
     async def count(self, steps: list[Step]) -> TokenCount:
         """The tokens of the messages."""
 
-        async def make(step: Step, limits: aiohttp.ClientTimeout, began: float) -> TokenCount:  # noqa: ARG001  # as _send
-            target = step.target
-            request = Request(target.provider, target.model, self.messages, {}, headers=self.headers)
-            return TokenCount(await target.count(request, limits), "provider", target.model)
+        async def make(step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> TokenCount:
+            target = trial.target
+            found = TokenCount(await target.count(self._request(target, step), limits), "provider", target.model)
+            trial.counted()
+            return found
 
-        found: TokenCount = await self._chain(steps, make)
+        self.admission.budget.deposit()
+        found: TokenCount = await self.walk(steps, make)
         return found
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    async def open(self, steps: list[Step]) -> StreamSource:
+    async def stream(self, steps: list[Step], on_interrupt: str | None = None) -> LLMStream:
+        """The stream of the first step that begins to answer."""
+        self.admission.budget.deposit()
+        source = await (self.open(steps) if self.hedge_after is None else self._hedged(steps, _opened))
+        return LLMStream(source, Resumption(self, steps, on_interrupt))
+
+    async def open(self, steps: Sequence[Step], exclude: Sequence[str] = ()) -> StreamSource:
         """A source whose first piece of content is there; until then failing over is free."""
-        source: StreamSource = await self._chain(steps, self._begin)
+        self.story = []
+        source: StreamSource = await self.walk(steps, self._begin, exclude=exclude)
         if self.story:
             source.batch = [*self.story, *source.batch]
         return source
 
-    async def _begin(self, step: Step, limits: aiohttp.ClientTimeout, began: float) -> StreamSource:
-        target = step.target
-        request = Request(
-            target.provider,
-            target.model,
-            self.messages,
-            step.params,
-            stream=True,
-            drop_params=self.drop_params,
-            headers=self.headers,
-        )
+    async def _begin(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> StreamSource:
+        target = trial.target
+        request = self._request(target, step, stream=True)
         first = self.timeouts.first_token
         seconds = min((t for t in (limits.total, first) if t is not None), default=None)
         if hasattr(target, "source"):
-            return Recorded(self, target, began, await target.source(request, seconds))
+            return Recorded(trial, await target.source(request, seconds))
         unlimited = aiohttp.ClientTimeout(total=None, sock_connect=limits.sock_connect)
         try:
             async with asyncio.timeout(seconds) as timer:
@@ -208,21 +184,21 @@ class Call(Record):
                 raise
             raise self._silent(target, seconds) from None
         try:
-            return await self._first_piece(step, request, stream, fold, began, timer.when())
+            return await self._first_piece(trial, request, stream, fold, timer.when())
         except BaseException:
             stream.close()
             raise
 
-    async def _first_piece(  # noqa: PLR0917  # one private caller
-        self, step: Step, request: Request, stream: OpenStream, fold: Any, began: float, until: float | None
+    async def _first_piece(
+        self, trial: Trial, request: Request, stream: OpenStream, fold: Any, until: float | None
     ) -> StreamSource:
-        target = step.target
+        target = trial.target
         kind = stream.headers.get("Content-Type", "").lower()
         stream.watch(None, until)
         if "json" in kind and "event-stream" not in kind:
             response = target.decode(await stream.rest(), request, stream.headers)
             stream.close()
-            return Recorded(self, target, began, OneAnswer(response))
+            return Recorded(trial, OneAnswer(response))
         if "html" in kind:
             from llm_master.classify import excerpt
 
@@ -233,7 +209,7 @@ class Call(Record):
                 model=target.model,
                 status_code=stream.status,
             )
-        source = WireSource(self, target, stream, fold, began)
+        source = WireSource(trial, stream, fold)
         while not await source.fill():
             pass
         left = self.remaining()
@@ -249,126 +225,73 @@ class Call(Record):
             model=target.model,
         )
 
-    # -- attempts -----------------------------------------------------------------------------------------------
+    # -- two targets at once ------------------------------------------------------------------------------------
 
-    async def _chain(
-        self, steps: list[Step], make: Callable[..., Awaitable[Any]], failed: LLMError | None = None
-    ) -> Any:
-        """Step after step until one succeeds; ``failed`` is the error of the first step's first attempt, if made."""
-        last = len(steps) - 1
-        for index, step in enumerate(steps):
-            error: LLMError
-            try:
-                return await self._on_target(step, make, last - index, failed)
-            except ProviderError as given_up:
-                if index == last or not falls_back(given_up, self.fallback_on):
-                    raise self._final(given_up) from given_up.__cause__
-                error = given_up
-            except UnsupportedParameterError as refused:
-                # Nothing was sent: this target cannot take the parameters, the next one gets its own.
-                if index == last:
-                    raise
-                self.failed(step.target, refused, monotonic())
-                error = refused
-            failed = None
-            following = steps[index + 1].target.asked
-            self.story.append(FallbackEvent(error, following))
-            logger.debug("%s: going on with %s", error, following)
-        raise AssertionError("a call has at least one step")
+    async def hedged(self, steps: list[Step], limits: aiohttp.ClientTimeout) -> LLMResponse:
+        """As ``run``, with a second target when the first has not answered after ``hedge_after`` seconds."""
+        return await self._hedged(steps, lambda call, own: call.run(own, limits))  # type: ignore[no-any-return]  # run's
 
-    async def _on_target(
-        self, step: Step, make: Callable[..., Awaitable[Any]], more: int, failed: LLMError | None
-    ) -> Any:
-        began = self.started if failed is not None else monotonic()
+    async def _hedged(self, steps: list[Step], make: Callable[[Call, list[Step]], Coroutine[Any, Any, Any]]) -> Any:
+        from llm_master.policy.hedge import race
+
+        twin = self._twin()
+        hedges = self.hedges
+        other = steps[1:] or steps
+        if hedges is not None:
+            hedges.deposit()
+
+        async def second() -> Any:
+            self.tell("hedge", wait=self.hedge_after, target=other[0].pool.asked)
+            return await make(twin, other)
+
+        found, winner = await race(
+            lambda: make(self, steps), second, self.hedge_after, hedges.try_hedge if hedges else bool, _discard
+        )
+        if winner == 1:
+            self.last, self.at = twin.last, twin.at + (1 if steps[1:] else 0)
+        if isinstance(found, LLMResponse):
+            found.attempts = tuple(self.attempts)
+        return found
+
+    def _twin(self) -> Call:
+        """The same call once more, with the same record and a state of its own."""
+        twin = Call(
+            self.model_name,
+            self.admission,
+            self.timeouts,
+            self.policy,
+            own_time=self.own_time,
+            fallback_on=self.fallback_on,
+            limits=self.limits,
+            limit_wait=self.limit_wait,
+        )
+        twin.prepare(self.messages, self.headers, drop_params=self.drop_params)
+        twin.attempts, twin.listeners, twin.id, twin.tags = self.attempts, self.listeners, self.id, self.tags
+        twin.started = self.started
+        return twin
+
+    # -- observed -----------------------------------------------------------------------------------------------
+
+    async def observed(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """The same work, with its one end told to the listeners; a stream tells its own."""
         try:
-            if failed is not None:
-                raise failed
-            return await make(step, self._limits(step.target, more), began)
-        except ProviderError as error:
-            self.failed(step.target, error, began)
-            wait = self._wait(error, 1)
-            if wait is None:
-                raise
-            first = error
-        return await self._again(step, make, more, first, wait)
+            found = await work
+        except LLMError as error:
+            self.end("error", error=error)
+            raise
+        except BaseException:
+            self.end("cancelled")
+            raise
+        if not isinstance(found, LLMStream):
+            self.end("ok", response=found if isinstance(found, LLMResponse) else None)
+        return found
 
-    async def _again(
-        self, step: Step, make: Callable[..., Awaitable[Any]], more: int, first: ProviderError, wait: float
-    ) -> Any:
-        """The second and later attempts on a target, in tenacity's loop."""
-        import tenacity
 
-        waits = [wait]
+async def _opened(call: Call, steps: list[Step]) -> StreamSource:
+    return await call.open(steps)
 
-        async def once() -> Any:
-            began = monotonic()
-            try:
-                return await make(step, self._limits(step.target, more), began)
-            except ProviderError as error:
-                self.failed(step.target, error, began)
-                raise
 
-        def stop(state: tenacity.RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome is not None else None
-            following = (
-                self._wait(error, state.attempt_number + 1, waits[-1]) if isinstance(error, ProviderError) else None
-            )
-            if following is not None:
-                waits.append(following)
-            return following is None
-
-        async def sleep(seconds: float) -> None:
-            await self._sleep(seconds, step.target, len(waits))
-
-        self.story.append(RetryEvent(first, 2, wait))
-        await sleep(wait)
-        retrying = tenacity.AsyncRetrying(
-            stop=stop,
-            wait=lambda _state: waits[-1],
-            retry=tenacity.retry_if_exception_type(ProviderError),
-            before_sleep=lambda state: self.story.append(
-                RetryEvent(state.outcome and state.outcome.exception(), state.attempt_number + 2, waits[-1])
-            ),
-            sleep=sleep,
-            reraise=True,
-        )
-        return await retrying(once)
-
-    async def _sleep(self, seconds: float, target: Any, attempt: int) -> None:
-        self.waited, self.why = seconds, "retry"
-        logger.debug("%s %s: attempt %d in %.3f s", target.provider, target.model, attempt + 1, seconds)
-        await asyncio.sleep(seconds)
-
-    def _limits(self, target: Any, more: int) -> aiohttp.ClientTimeout:
-        """The time that this attempt gets: all that is left, or a share of it while other targets wait."""
-        left = self.remaining()
-        if left is not None:
-            if left <= 0:
-                raise self._over(target)
-            left /= 2 if more else 1
-        return aiohttp.ClientTimeout(total=left, sock_connect=self.timeouts.connect)
-
-    def _wait(self, error: ProviderError, attempt: int, previous: float = 0.0) -> float | None:
-        """Seconds before the next attempt on the same target, or None when there is none."""
-        if not error.retryable or attempt >= self.policy.max_attempts:
-            return None
-        if isinstance(error, APITimeoutError) and error.status_code is None:
-            return None  # a silent route stays silent: its time belongs to the next one
-        asked = error.retry_after
-        if asked is not None and asked > self.policy.max_retry_after:
-            return None
-        wait = full_jitter(self.policy, attempt, previous) if asked is None else asked
-        left = self.remaining()
-        return None if left is not None and wait >= left else wait
-
-    def _over(self, target: Any) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"the deadline of {self.timeouts.total:g} s for {self.model_name!r} is over after"
-            f" {len(self.attempts)} attempts ({target.provider} was next); raise timeout=",
-            provider=target.provider,
-            model=target.model,
-        )
-
-    def _final(self, error: ProviderError) -> ProviderError:
-        error.attempts = tuple(self.attempts)
-        return error
+def _discard(found: Any) -> None:
+    """Close what the slower of two targets brought."""
+    if isinstance(found, StreamSource):
+        found.abandon()

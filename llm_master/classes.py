@@ -158,7 +158,8 @@ class Attempt(msgspec.Struct):
 
     Times are seconds. ``started`` counts from the start of the call; ``waited`` is how long the attempt stood still
     before it (back-off, rate limit) and ``wait_reason`` why. ``key_id`` names the key without showing it.
-    ``outcome`` is ``ok``, ``error``, ``interrupted`` or ``cancelled``.
+    ``outcome`` is ``ok``, ``error``, ``interrupted``, ``cancelled``, or ``skipped`` when nothing was sent because the
+    target was cooling, a limit had no room, or the parameters do not suit it. ``deployment`` is None for the only one.
     """
 
     provider: str
@@ -213,6 +214,7 @@ class LLMResponse(msgspec.Struct, weakref=True):
         request_id: the provider's id of the request.
         dropped: parameters left out because the model cannot take them (``drop_params=True``).
         notes: what was unusual but harmless, such as a malformed chunk that was skipped.
+        cached: whether the answer is one kept in the cache or shared with an equal call, so that it cost nothing.
         opaque: payloads that only the same family may see again (signatures, encrypted reasoning).
         reported_cost: USD that the provider itself reports, as a Decimal, else None.
         service_tier: the tier that the provider says it served, else None.
@@ -237,6 +239,7 @@ class LLMResponse(msgspec.Struct, weakref=True):
     request_id: str | None = None
     dropped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cached: bool = False
     opaque: dict[str, Any] | None = None
     reported_cost: Any = None
     service_tier: str | None = None
@@ -322,6 +325,7 @@ class EmbeddingResponse(msgspec.Struct):
         model_name: the name as asked; ``model``: as served; ``provider``: its key.
         usage: tokens; ``cost``: USD or None.
         latency: seconds of the whole call.
+        notes: what was unusual but harmless.
     """
 
     embeddings: list[list[float]]
@@ -333,6 +337,7 @@ class EmbeddingResponse(msgspec.Struct):
     time_to_first_token: float | None = None
     attempts: tuple[Attempt, ...] = ()
     request_id: str | None = None
+    notes: tuple[str, ...] = ()
     pricer: Any = None
 
     @property

@@ -31,6 +31,7 @@ class CustomTarget:
 
     key_id: str | None = None
     supervised = False
+    prices: Any = None
 
     def __init__(
         self,

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from llm_master.classes import LLMResponse, ToolCall, Usage
+from llm_master.classes import Attempt, LLMResponse, ToolCall, Usage
 
 __all__ = [
+    "CallEvent",
     "DiscardEvent",
     "EndEvent",
     "FallbackEvent",
@@ -101,6 +102,37 @@ class EndEvent(StreamEvent, frozen=True):
     """The answer is whole; ``response`` is all of it."""
 
     response: LLMResponse
+
+
+class CallEvent(msgspec.Struct, frozen=True):
+    """
+    What ``llm.on_event`` tells while calls run.
+
+    Attributes:
+        name: ``start``, ``wait`` (for a limit or a cooling target), ``attempt`` (one has ended), ``retry``,
+            ``fallback``, ``hedge``, ``restart`` (a broken stream begins again or goes on) or ``end``.
+        call: the call's number in this process.
+        model_name: as asked.
+        seconds: since the call began.
+        attempt: the attempt that ended.
+        error: why; for ``end`` the error that the caller gets.
+        wait: seconds that are waited from here.
+        target: the model that the call goes on with.
+        outcome: of ``end``: ``ok``, ``error`` or ``cancelled``; response: its answer.
+        tags: the caller's.
+    """
+
+    name: str
+    call: int
+    model_name: str
+    seconds: float
+    attempt: Attempt | None = None
+    error: Any = None
+    wait: float | None = None
+    target: str | None = None
+    outcome: str | None = None
+    response: LLMResponse | None = None
+    tags: tuple[str, ...] = ()
 
 
 _NAMES: dict[type, str] = {

@@ -28,6 +28,7 @@ class Pricer(msgspec.Struct):
         provider, model: who served it, under which name.
         at: UNIX time of the request in seconds; prices have dates.
         free: whether the provider costs nothing by nature (the embedded model).
+        entry: what registry and settings said of the model when it was called, None for nothing.
     """
 
     asked: str
@@ -35,10 +36,11 @@ class Pricer(msgspec.Struct):
     model: str
     at: float
     free: bool = False
+    entry: ModelConfig | None = None
 
     def __call__(self, usage: Usage) -> Decimal | None:
         """The cost in USD; None when no source knows the model, never 0 for that."""
-        config = ModelRegistry.get_config(self.asked) or ModelRegistry.get_config(self.model)
+        config = self.entry or ModelRegistry.get_config(self.asked) or ModelRegistry.get_config(self.model)
         if config is not None and config.input_price_per_million is not None:
             return _from_config(usage, config)
         if self.free:

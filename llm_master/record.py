@@ -1,5 +1,5 @@
 """
-What one call did: each attempt, with its times and outcome.
+What one call did: each attempt, with its times and outcome, told to whoever listens.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from llm_master.classes import Attempt
 
 if TYPE_CHECKING:
-    from llm_master.classes import EmbeddingResponse, LLMResponse
-    from llm_master.errors import LLMError
-    from llm_master.events import StreamEvent
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Record", "logger"]
+    from llm_master.errors import LLMError
+    from llm_master.events import CallEvent, StreamEvent
+    from llm_master.policy.balance import Lease
+    from llm_master.policy.limits_rules import Reservation
+    from llm_master.pools import Place
+
+__all__ = ["Record", "Trial", "logger"]
 
 logger = logging.getLogger("llm_master")
 # Without a handler of the application Python would print warnings of ours on its own.
@@ -26,97 +30,232 @@ class Record:
     """
     The attempts of one call, oldest first, and the events before its first piece.
 
-    ``waited`` and ``why`` describe the wait before the next attempt; ``started`` is monotonic seconds.
+    ``started`` is monotonic seconds; ``listeners`` are told each event as it happens.
     """
 
-    __slots__ = ("attempts", "model_name", "started", "story", "waited", "why")
+    __slots__ = ("attempts", "ended", "id", "listeners", "model_name", "started", "story", "tags")
 
-    def __init__(self, model_name: str) -> None:
+    def __init__(self, model_name: str, listeners: Sequence[Callable[[CallEvent], Any]] = ()) -> None:
         self.model_name = model_name
         self.attempts: list[Attempt] = []
         self.story: list[StreamEvent] = []
-        self.waited = 0.0
-        self.why: str | None = None
+        self.listeners = listeners
+        self.tags: tuple[str, ...] = ()
+        self.id = 0
+        self.ended = False
         self.started = monotonic()
 
-    def finished(
-        self, target: Any, response: LLMResponse | EmbeddingResponse, began: float, first: float | None
-    ) -> None:
-        """
-        An attempt gave the whole answer: note it, and complete the answer with the record.
-
-        Args:
-            began: monotonic seconds when the attempt began.
-            first: seconds from the start of the call to the first piece of a stream, else None.
-        """
-        now = monotonic()
-        started = self.started
-        attempt = Attempt(
-            target.provider,
-            target.model,
-            status_code=200,
-            started=began - started,
-            latency=now - began,
-            time_to_first_token=None if first is None else first - (began - started),
-            waited=self.waited,
-            wait_reason=self.why,
-            key_id=target.key_id,
-            request_id=response.request_id,
-            usage=response.usage,
-        )
-        self.attempts.append(attempt)
-        response.attempts = tuple(self.attempts)
-        response.latency = now - started
-        response.time_to_first_token = first
-        if logger.isEnabledFor(logging.DEBUG):
-            self._log(attempt)
-
-    def failed(self, target: Any, error: LLMError, began: float, *, outcome: str = "error") -> None:
-        """An attempt failed, or was interrupted after it had given content."""
-        attempt = Attempt(
-            target.provider,
-            target.model,
-            outcome=outcome,
-            status_code=getattr(error, "status_code", None),
-            error=type(error).__name__,
-            error_code=getattr(error, "code", None),
-            started=began - self.started,
-            latency=monotonic() - began,
-            waited=self.waited,
-            wait_reason=self.why,
-            key_id=target.key_id,
-            request_id=getattr(error, "request_id", None),
-        )
-        self.attempts.append(attempt)
-        self.waited, self.why = 0.0, None
-        if logger.isEnabledFor(logging.DEBUG):
-            self._log(attempt)
-
-    def cancelled(self, target: Any, began: float) -> None:
-        """The caller left a stream before its end."""
-        attempt = Attempt(
-            target.provider,
-            target.model,
-            outcome="cancelled",
-            status_code=200,
-            started=began - self.started,
-            latency=monotonic() - began,
-            key_id=target.key_id,
-        )
+    def add(self, attempt: Attempt) -> None:
+        """Note an attempt that has ended."""
         self.attempts.append(attempt)
         if logger.isEnabledFor(logging.DEBUG):
             self._log(attempt)
+        if self.listeners:
+            self.tell("attempt", attempt=attempt)
+
+    def skipped(self, place: Place, error: LLMError, began: float) -> None:
+        """Note that nothing was sent to a target, and why; the time was spent waiting."""
+        self.add(
+            Attempt(
+                place.target.provider,
+                place.target.model,
+                outcome="skipped",
+                error=type(error).__name__,
+                error_code=getattr(error, "code", None),
+                started=began - self.started,
+                waited=monotonic() - began,
+                key_id=place.target.key_id,
+                deployment=place.name,
+            )
+        )
+
+    def tell(self, name: str, **what: Any) -> None:
+        """Tell the listeners; an exception of theirs is logged and does not touch the call."""
+        if not self.listeners:
+            return
+        from llm_master.events import CallEvent
+
+        event = CallEvent(name, self.id, self.model_name, monotonic() - self.started, tags=self.tags, **what)
+        for listener in self.listeners:
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("a listener of on_event failed at %r of call %d", name, self.id)
+
+    def end(self, outcome: str, **what: Any) -> None:
+        """Tell the call's one end: ``ok``, ``error`` or ``cancelled``."""
+        if not self.ended:
+            self.ended = True
+            self.tell("end", outcome=outcome, **what)
 
     def _log(self, attempt: Attempt) -> None:
         logger.debug(
-            "%s -> %s %s: %s%s status=%s waited=%.3f s took=%.3f s request_id=%s",
+            "%s -> %s %s%s: %s%s status=%s waited=%.3f s%s took=%.3f s request_id=%s",
             self.model_name,
             attempt.provider,
             attempt.model,
+            f" [{attempt.deployment}]" if attempt.deployment else "",
             attempt.outcome,
             f" ({attempt.error})" if attempt.error else "",
             attempt.status_code,
             attempt.waited,
+            f" ({attempt.wait_reason})" if attempt.wait_reason else "",
             attempt.latency,
             attempt.request_id,
+        )
+
+
+class Trial:
+    """
+    One attempt on its way: where it goes, what it waited for, and what it holds until it ends.
+
+    It ends with one of ``finished``, ``failed``, ``cancelled`` and ``dropped``; each after the first changes nothing.
+
+    Args:
+        call: whose attempt it is.
+        step: the step of the call that it serves.
+        lease: its place at a deployment; ``reservation``: what it holds of the limits, None without any.
+        waited: seconds; ``why``: ``retry``, ``cooling`` or the limit waited for.
+    """
+
+    __slots__ = (
+        "began",
+        "call",
+        "ended",
+        "lease",
+        "place",
+        "reservation",
+        "step",
+        "target",
+        "waited",
+        "why",
+    )
+
+    def __init__(
+        self,
+        call: Any,
+        step: Any,
+        lease: Lease,
+        reservation: Reservation | None,
+        began: float,
+        *,
+        waited: float = 0.0,
+        why: str | None = None,
+    ) -> None:
+        self.call = call
+        self.step = step
+        self.lease = lease
+        place: Place = lease.member.target
+        self.place = place
+        self.target: Any = place.target
+        self.reservation = reservation
+        self.began = began
+        self.waited = waited
+        self.why = why
+        self.ended = False
+
+    def answered(self, first: float) -> None:
+        """The first piece of a stream is there, at this monotonic second."""
+        self.lease.answered(first - self.began)
+
+    def finished(self, response: Any, first: float | None = None) -> None:
+        """
+        It gave the whole answer: note it, and complete the answer with the record.
+
+        Args:
+            first: monotonic seconds of the first piece of a stream, else None.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        call, target = self.call, self.target
+        now = monotonic()
+        began, started = self.began, call.started
+        self.lease.success(now - began if first is None else None)
+        usage = response.usage
+        if self.reservation is not None:
+            self.call.admission.limiter.settle(self.reservation, usage.total_tokens or None)
+        call.add(
+            Attempt(
+                target.provider,
+                target.model,
+                status_code=200,
+                started=began - started,
+                latency=now - began,
+                time_to_first_token=None if first is None else first - began,
+                waited=self.waited,
+                wait_reason=self.why,
+                key_id=target.key_id,
+                deployment=self.place.name,
+                request_id=response.request_id,
+                usage=usage,
+            )
+        )
+        response.attempts = tuple(call.attempts)
+        response.latency = now - started
+        response.time_to_first_token = None if first is None else first - started
+        if self.reservation is not None and self.reservation.note:
+            response.notes = (*response.notes, self.reservation.note)
+
+    def counted(self) -> None:
+        """It gave a count of tokens, which is free and leaves no attempt in the record."""
+        self.ended = True
+        self.lease.success()
+        if self.reservation is not None:
+            self.call.admission.limiter.settle(self.reservation, 0)
+
+    def failed(self, error: LLMError, *, outcome: str = "error", usage: Any = None) -> None:
+        """It failed, or was interrupted after it had given content."""
+        if self.ended:
+            return
+        self.ended = True
+        status = getattr(error, "status_code", None)
+        call = self.call
+        call.admission.judge(self, error, hasty=call.is_hasty(monotonic() - self.began))
+        if self.reservation is not None:
+            # A refusal bills nothing; what broke later may have been billed whole.
+            self.call.admission.limiter.settle(self.reservation, 0 if status is not None and status >= 400 else None)
+        self._note(outcome, error, usage)
+
+    def cancelled(self, usage: Any = None) -> None:
+        """The caller, or the other target of a hedge, left it: what was possibly billed stays counted."""
+        if self.ended:
+            return
+        self.ended = True
+        self.lease.leave()
+        if self.reservation is not None:
+            self.call.admission.limiter.settle(self.reservation, None)
+        self._note("cancelled", None, usage)
+
+    def dropped(self, error: BaseException) -> None:
+        """It ended by an error of ours or of the input, or by cancellation."""
+        from asyncio import CancelledError
+
+        if isinstance(error, CancelledError | GeneratorExit):
+            self.cancelled()
+        elif not self.ended:
+            self.ended = True
+            self.lease.leave()
+            if self.reservation is not None:
+                self.call.admission.limiter.cancel(self.reservation)
+
+    def _note(self, outcome: str, error: LLMError | None, usage: Any) -> None:
+        call, target = self.call, self.target
+        call.add(
+            Attempt(
+                target.provider,
+                target.model,
+                outcome=outcome,
+                status_code=getattr(error, "status_code", None),
+                error=type(error).__name__ if error is not None else None,
+                error_code=getattr(error, "code", None),
+                started=self.began - call.started,
+                latency=monotonic() - self.began,
+                waited=self.waited,
+                wait_reason=self.why,
+                key_id=target.key_id,
+                deployment=self.place.name,
+                request_id=getattr(error, "request_id", None),
+                usage=usage,
+            )
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
+from llm_master.arguments import FileNeededError, later, with_files
 from llm_master.base_provider import (
     UnifiedProvider,
     implementation,
@@ -16,18 +17,25 @@ from llm_master.base_provider import (
 )
 from llm_master.classes import ModelRegistry
 from llm_master.config import LLMConfig
-from llm_master.errors import InvalidRequestError, LLMError, ModelNotFoundError
-from llm_master.policy.deadline import Timeouts
+from llm_master.errors import ConfigurationError, ModelNotFoundError
+from llm_master.lifecycle import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-    from types import TracebackType
+    import os
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Self
 
     from llm_master.calls import Step
     from llm_master.classes import EmbeddingResponse, LLMResponse, ModelConfig, TokenCount
+    from llm_master.events import CallEvent
+    from llm_master.policy.balance import DeploymentHealth
+    from llm_master.policy.breaker import BreakerPolicy
+    from llm_master.policy.deadline import Timeouts
+    from llm_master.policy.hedge import HedgePolicy
+    from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
     from llm_master.resolution import Route
+    from llm_master.settings_parts import Deployment
     from llm_master.stream import LLMStream
     from llm_master.transport import Transport
 
@@ -43,7 +51,7 @@ def _shipped_map() -> dict[str, tuple[str | None, Any]]:
     }
 
 
-class QueryLLM:
+class QueryLLM(Closing):
     """
     One async call for any language model.
 
@@ -55,6 +63,15 @@ class QueryLLM:
         timeouts: limits in seconds of every call.
         retry: how often and how fast a target is tried again.
         drop_params: leave out parameters that a model cannot take, instead of raising.
+        deployments: by model name, the places that serve it.
+        limits: ``Limit("provider:openai", rpm=500)``, also of ``model:``, ``deployment:`` and ``tag:``.
+        redis_url: a Redis or Valkey that shares the limits among processes; None reads ``LLM_MASTER_REDIS_URL``, and
+            without it the limits hold for this process.
+        limiter: keeps the limits in place of these; it is not closed here.
+        breaker: when a deployment is left alone.
+        hedge: ask a second target when the first is slow.
+
+    ``QueryLLM.from_file`` takes models, deployments, fallbacks and limits from a settings file.
 
     ``provider_map`` gives the provider of a model name by substring: ``"flux": (None, MyProvider)`` for a class of
     your own, ``"prefix": ("row", UnifiedProvider)`` for a row of ``PROVIDER_CONFIGS``.
@@ -70,19 +87,70 @@ class QueryLLM:
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
         drop_params: bool = False,
+        deployments: Mapping[str, Sequence[Deployment]] | None = None,
+        limits: Iterable[Limit] = (),
+        redis_url: str | None = None,
+        limiter: Any = None,
+        breaker: BreakerPolicy | None = None,
+        hedge: HedgePolicy | None = None,
     ) -> None:
         self.config = config if config is not None else LLMConfig.from_env()
         self._registry = registry
-        self._timeouts = timeouts if timeouts is not None else Timeouts()
-        self._retry = retry
+        self._options: dict[str, Any] = {
+            "timeouts": timeouts,
+            "retry": retry,
+            "deployments": deployments,
+            "limits": tuple(limits),
+            "redis_url": redis_url,
+            "limiter": limiter,
+            "breaker": breaker,
+            "hedge": hedge,
+        }
         self._engine: Any = None
-        self._limits: Any = None
+        self._listeners: list[Callable[[CallEvent], Any]] = []
         self._drop_params = drop_params
         self._transport: Transport | None = None
         self._providers: dict[tuple[Any, str | None], Any] = {}
-        self._targets: dict[tuple[str, str | None], Any] = {}
+        self._pools: dict[tuple[str, str | None], Any] = {}
         self._version = table_version()
         self._lock = threading.RLock()
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], config: LLMConfig | None = None, **options: Any) -> Self:
+        """
+        A client with the models, deployments, fallbacks, limits and times of a settings file.
+
+        Args:
+            path: ``llm_master.toml``; ``config/llm_master.toml`` of the project shows every setting.
+            config, options: as for ``QueryLLM``; what is given here beats the file.
+
+        Raises:
+            ConfigurationError: ``FILE:LINE: what is wrong``.
+        """
+        llm = cls(config, **options)
+        llm.reload(path)
+        return llm
+
+    def reload(self, path: str | os.PathLike[str] | None = None) -> None:
+        """
+        Read the settings file again; calls in flight end as they began.
+
+        Raises:
+            ConfigurationError: the file is wrong (what held before goes on), or there is none.
+        """
+        from llm_master.settings import Settings
+
+        known = self._options.get("settings")
+        if path is None:
+            path = known.path if known is not None else None
+        if path is None:
+            raise ConfigurationError("this client was not made from a settings file; use QueryLLM.from_file(path)")
+        settings = Settings.read(path, UnifiedProvider.PROVIDER_CONFIGS)
+        with self._lock:
+            self._options["settings"] = settings
+            # Supervised servers stay: the next call takes them over.
+            self._pools = {}
+            self._engine = None
 
     # -- the call -----------------------------------------------------------------------------------------------
 
@@ -121,6 +189,10 @@ class QueryLLM:
         api: str | None = None,
         drop_params: bool | None = None,
         extra_headers: dict[str, str] | None = None,
+        on_interrupt: Literal["continue", "restart"] | None = None,
+        tags: str | Sequence[str] = (),
+        limit_wait: float | None = None,
+        hedge_after: float | None = None,
         **params: Any,
     ) -> LLMResponse | LLMStream:
         """
@@ -140,6 +212,11 @@ class QueryLLM:
             api: one of the provider's API families, ``"chat"`` or ``"messages"``.
             drop_params: leave out what the model cannot take and list it in ``response.dropped``.
             extra_headers: headers added to the request.
+            on_interrupt: what plain iteration does when a stream breaks off after it gave text: ``"continue"`` goes
+                on from there on the next target, ``"restart"`` gives another whole answer; None raises.
+            tags: names that the call counts under in limits and records.
+            limit_wait: seconds to wait for room under limits; 0 fails at once, None is as long as the deadline allows.
+            hedge_after: seconds without an answer after which a second target is asked too.
             params: everything else goes to the provider, in the names of the chat format.
 
         Raises:
@@ -154,24 +231,53 @@ class QueryLLM:
             engine.check_params(
                 model_name, params if extra_headers is None else {**params, "extra_headers": extra_headers}
             )
-        steps = self._steps(model_name, api, params, fallback_model, fallback_config)
+        pool = self._pool(model_name, api)
+        steps: list[Step] = [engine.Step(pool, params)]
+        if fallback_model is not None or fallback_config is not None or pool.fallbacks:
+            for name, own in engine.fallbacks(pool, fallback_model, fallback_config):
+                steps.append(engine.Step(self._pool(name, None), own))
         try:
-            turns = engine.normalise(messages, prompt=prompt, read_file=_later)
-        except _FileNeededError:
-            turns = await _with_files(engine, messages, prompt)
-        call = engine.Call(
+            turns = engine.normalise(messages, prompt=prompt, read_file=later)
+        except FileNeededError:
+            turns = await with_files(engine, messages, prompt)
+        call = engine.call(
             model_name,
             turns,
-            self._timeouts if timeout is None else Timeouts.of(timeout, self._timeouts),
-            self._retry if max_attempts is None else _with_attempts(self._retry, max_attempts),
             headers=extra_headers,
             drop_params=self._drop_params if drop_params is None else drop_params,
+            timeout=timeout,
+            max_attempts=max_attempts,
             fallback_on=fallback_on,
+            tags=tags,
+            limit_wait=limit_wait,
+            hedge_after=hedge_after,
         )
+        if on_interrupt is not None:
+            engine.check_mode(on_interrupt)
         if stream:
-            return engine.LLMStream(await call.open(steps))  # type: ignore[no-any-return]  # the engine is loaded late
-        limits = self._limits if timeout is None else engine.first_limits(call.timeouts)
-        return await call.run(steps, limits)  # type: ignore[no-any-return]  # same
+            work = call.stream(steps, on_interrupt)
+        else:
+            limits = engine.first if timeout is None else engine.first_limits(call.timeouts)
+            work = call.run(steps, limits) if call.hedge_after is None else call.hedged(steps, limits)
+        return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # the engine is loaded late
+
+    def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:
+        """
+        Have every ``CallEvent`` of this client's calls told to a function, as it happens.
+
+        The function is called in the event loop of the call and must be quick. Calling what is returned ends it.
+        """
+        self._listeners.append(callback)
+
+        def stop() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return stop
+
+    def health(self) -> dict[str, tuple[DeploymentHealth, ...]]:
+        """By model name, for those asked for so far: calls in flight, latency and breaker of each deployment."""
+        return {} if self._engine is None else self._engine.admission.health()
 
     def query_sync(self, model_name: str, messages: Any = None, **kwargs: Any) -> Any:
         """
@@ -203,9 +309,9 @@ class QueryLLM:
             params: ``dimensions`` and whatever else the provider takes.
         """
         engine = self._engine or self._load_engine()
-        call = self._call(model_name, [], timeout, extra_headers)
+        call = engine.call(model_name, [], headers=extra_headers, timeout=timeout)
         texts = [input] if isinstance(input, str) else list(input)
-        found: EmbeddingResponse = await call.embed([engine.Step(self._target(model_name, None), params)], texts)
+        found: EmbeddingResponse = await call.embed([engine.Step(self._pool(model_name, None), params)], texts)
         return found
 
     async def count_tokens(
@@ -218,77 +324,44 @@ class QueryLLM:
     ) -> TokenCount:
         """Tokens that messages have for a model, as its provider counts them; raises as ``query``."""
         engine = self._engine or self._load_engine()
-        turns = engine.normalise(messages, prompt=prompt)
-        call = self._call(model_name, turns, timeout, None)
-        found: TokenCount = await call.count([engine.Step(self._target(model_name, None), {})])
+        call = engine.call(model_name, engine.normalise(messages, prompt=prompt), timeout=timeout)
+        found: TokenCount = await call.count([engine.Step(self._pool(model_name, None), {})])
         return found
 
-    def _call(
-        self, model_name: str, turns: list[dict[str, Any]], timeout: float | Timeouts | None, headers: Any
-    ) -> Any:
-        limits = self._timeouts if timeout is None else Timeouts.of(timeout, self._timeouts)
-        return self._engine.Call(model_name, turns, limits, self._retry, headers=headers)
-
     def _load_engine(self) -> Any:
-        from llm_master import calls
+        from llm_master.engine import Engine
 
-        if self._retry is None:
-            self._retry = calls.RetryPolicy()
-        self._limits = calls.first_limits(self._timeouts)
-        self._engine = calls
-        return calls
-
-    def _steps(
-        self,
-        model_name: str,
-        api: str | None,
-        params: dict[str, Any],
-        fallback_model: str | list[str] | tuple[str, ...] | None,
-        fallback_config: Any,
-    ) -> list[Step]:
-        engine = self._engine
-        steps: list[Step] = [engine.Step(self._target(model_name, api), params)]
-        if fallback_model is not None:
-            names = [fallback_model] if isinstance(fallback_model, str) else list(fallback_model)
-            configs = _fallback_params(names, fallback_config)
-            for name, own in zip(names, configs, strict=True):
-                if own:
-                    engine.check_params(name, own)
-                steps.append(engine.Step(self._target(name, None), own))
-        elif fallback_config is not None:
-            raise InvalidRequestError("fallback_config without fallback_model: name the model that it is for")
-        return steps
+        with self._lock:
+            if self._engine is None:
+                self._engine = Engine(self, self._options, self._listeners)
+            return self._engine
 
     # -- routes -------------------------------------------------------------------------------------------------
 
-    def _target(self, model_name: str, api: str | None) -> Any:
+    def _pool(self, model_name: str, api: str | None) -> Any:
         if self._version != table_version():
             with self._lock:
                 self._refresh()
+        engine = self._engine or self._load_engine()
         if type(model_name) is not str:
-            self._engine.check_model_name(model_name)
-        found = self._targets.get((model_name, api))
+            engine.check_model_name(model_name)
+        found = self._pools.get((model_name, api))
         if found is None:
-            self._engine.check_model_name(model_name)
+            engine.check_model_name(model_name)
             with self._lock:
-                found = self._make_target(model_name, api)
-                self._targets[(model_name, api)] = found
+                found = self._pools.get((model_name, api)) or engine.pool(model_name, api, self._entries())
+                self._pools[(model_name, api)] = found
         return found
 
-    def _make_target(self, model_name: str, api: str | None) -> Any:
-        from llm_master.custom import CustomTarget, takes_stream
+    def _entries(self) -> Mapping[str, ModelConfig]:
+        return self._registry if self._registry is not None else ModelRegistry.CONFIGS
 
-        provider = self._get_provider(model_name)
-        route = self.route(model_name)
-        if isinstance(provider, UnifiedProvider):
-            method = provider.generator(route.model)
-            if method is None:
-                return provider.target(route.model, asked=model_name, api=api or route.api)
-            generate, name, can = method, provider.name, takes_stream(method)
-        else:
-            generate = provider.generate
-            name, can = route.provider or type(provider).__name__, takes_stream(provider.generate)
-        return CustomTarget(name, generate, model=route.model, asked=model_name, takes_stream=can, owner=provider)
+    def _named_entries(self) -> Mapping[str, ModelConfig]:
+        """The registry together with the models of settings and deployments."""
+        if self._options.get("settings") is None and not self._options.get("deployments"):
+            return self._entries()
+        engine = self._engine or self._load_engine()
+        return engine.assembly.registry(self._entries())  # type: ignore[no-any-return]  # the engine is loaded late
 
     def route(self, model_name: str) -> Route:
         """Which provider and model a name means; raises ModelNotFoundError."""
@@ -297,7 +370,7 @@ class QueryLLM:
         return resolve(
             model_name,
             rows={name: row_of(name) for name in UnifiedProvider.PROVIDER_CONFIGS},
-            registry=self._registry if self._registry is not None else ModelRegistry.CONFIGS,
+            registry=self._named_entries(),
             provider_map=self.provider_map,
             extra_prefixes=implementations(),
         )
@@ -316,6 +389,9 @@ class QueryLLM:
 
             logging.getLogger("llm_master").error("Error getting provider: %s", error)  # noqa: TRY400  # the line users know
             raise
+        return self._provider_of(route)
+
+    def _provider_of(self, route: Route) -> Any:
         own = implementation(route.provider) if route.provider is not None else None
         provider_class = own[0] if own is not None else (route.provider_class or UnifiedProvider)
         with self._lock:
@@ -344,18 +420,21 @@ class QueryLLM:
 
     def _refresh(self) -> None:
         """Forget routes after the provider table changed; a running embedded model goes on."""
-        self._targets = {key: target for key, target in self._targets.items() if target.supervised}
+        self._pools = {key: pool for key, pool in self._pools.items() if pool.supervised}
         self._providers.clear()
         self._version = table_version()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop and stop an embedded model that only this object uses."""
         with self._lock:
-            providers, targets = list(self._providers.values()), list(self._targets.values())
-            self._targets.clear()
+            providers, pools, engine = list(self._providers.values()), list(self._pools.values()), self._engine
+            self._pools = {}
             self._providers.clear()
-        for target in targets:
-            await target.released()
+        if engine is not None:
+            engine.admission.leave(pools)
+            await engine.aclose()
+        for pool in pools:
+            await pool.released()
         for provider in providers:
             close = getattr(provider, "aclose", None)
             if close is not None:
@@ -363,70 +442,5 @@ class QueryLLM:
         if self._transport is not None:
             await self._transport.aclose()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def close(self) -> None:
-        """The same as ``aclose`` for code without an event loop."""
-        from llm_master.blocking import run
-
-        run(self.aclose())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"QueryLLM({self.config!r})"
-
-
-class _FileNeededError(LLMError):
-    """Raised inside the event loop when the messages name a file."""
-
-
-def _later(path: str) -> bytes:
-    raise _FileNeededError(path)
-
-
-async def _with_files(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any]]:
-    """The messages with the files that they name, read outside the event loop: a disk may block."""
-    import asyncio
-    from pathlib import Path
-
-    from llm_master.image_input import MAX_IMAGE_BYTES
-
-    def read(path: str) -> bytes:
-        with Path(path).open("rb") as file:
-            return file.read(MAX_IMAGE_BYTES + 1)  # one byte more shows that it is too large
-
-    found: list[dict[str, Any]] = await asyncio.to_thread(engine.normalise, messages, prompt=prompt, read_file=read)
-    return found
-
-
-def _with_attempts(policy: Any, attempts: int) -> RetryPolicy:
-    import msgspec
-
-    changed: RetryPolicy = msgspec.structs.replace(policy, max_attempts=attempts)
-    return changed
-
-
-def _fallback_params(names: list[str], config: Any) -> Iterator[dict[str, Any]]:
-    """The parameters of each fallback: nothing unless the caller gave them."""
-    if config is None:
-        return iter([{} for _ in names])
-    if isinstance(config, (list, tuple)):
-        if len(config) != len(names):
-            raise InvalidRequestError(f"fallback_config holds {len(config)} dicts for {len(names)} fallback models")
-        return iter([dict(c or {}) for c in config])
-    if not isinstance(config, dict):
-        raise InvalidRequestError(f"fallback_config is a {type(config).__name__}; give a dict of parameters")
-    if config and set(config) <= set(names) and all(isinstance(c, dict) for c in config.values()):
-        return iter([dict(config.get(name, {})) for name in names])
-    return iter([dict(config) for _ in names])

@@ -64,6 +64,8 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         drop_reasoning: parameters that are refused while it reasons; as ``drop``.
         tools_effort: the effort sent along with tools when the caller gives none, for models that refuse tools
             while they reason.
+        prefill: how a model is made to go on with an assistant's turn that stands last: ``turn`` needs nothing more,
+            ``prefix`` marks the turn with ``"prefix": true``, ``no`` cannot.
         per_model: part of a model name -> fields of this dialect that replace these for that model; the longest part
             that occurs in the name wins. Taken by ``for_model``.
 
@@ -85,6 +87,7 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tool_ids: Literal["any", "alnum9"] = "any"
     tools_via: Literal["native", "schema"] = "native"
     json_schema: Literal["native", "object"] = "native"
+    prefill: Literal["no", "turn", "prefix"] = "no"
     efforts: tuple[str, ...] | None = None
     effort_rename: dict[str, str] = {}
     replay_reasoning: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from llm_master.classes import ModelConfig
+from llm_master.redaction import Secret
 
 __all__ = ["CacheSettings", "Deployment", "Fallback", "ModelSettings", "ProviderSettings"]
 
@@ -26,18 +27,25 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     One of several places that serve a model.
 
     ``name`` is ``MODEL#1`` and so on when the file gives none; ``provider`` and ``model`` are those of the model then.
-    ``weight`` is its share of the calls beside the weights of the others.
+    ``weight`` is its share of the calls beside the weights of the others. ``api_key`` is for code; a file names a
+    variable in ``api_key_env``.
     """
 
-    name: str
+    name: str = ""
     provider: str | None = None
     model: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key: str | None = None
     weight: float = 1.0
     rate_limit_rpm: int | None = None
     rate_limit_tpm: int | None = None
     max_concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        """Keep a key so that no text of this object shows it."""
+        if self.api_key is not None:
+            msgspec.structs.force_setattr(self, "api_key", Secret(self.api_key))
 
 
 class Fallback(msgspec.Struct, frozen=True):

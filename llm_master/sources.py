@@ -16,7 +16,7 @@ from llm_master.stream import StreamSource
 if TYPE_CHECKING:
     from llm_master.classes import LLMResponse
     from llm_master.incoming import OpenStream
-    from llm_master.record import Record
+    from llm_master.record import Trial
 
 __all__ = ["Recorded", "WireSource"]
 
@@ -28,33 +28,82 @@ _DRAINS: set[asyncio.Task[None]] = set()
 class Recorded(StreamSource):
     """Another source, with the call's record added to its answer."""
 
-    def __init__(self, call: Record, target: Any, began: float, inner: StreamSource) -> None:
-        self._call, self._target, self._began, self._inner = call, target, began, inner
+    def __init__(self, trial: Trial, inner: StreamSource) -> None:
+        self._trial, self._inner = trial, inner
+        self._given: list[str] = []
+        self._first: float | None = None
         self.batch = inner.batch
+        self._note()
+
+    def _note(self) -> None:
+        texts = [piece for piece in self.batch if isinstance(piece, str)]
+        if texts and self._first is None:
+            self._first = monotonic()
+            self._trial.answered(self._first)
+        self._given += texts
 
     async def advance(self) -> bool:
-        """The inner source's next pieces."""
-        more = await self._inner.advance()
+        """The inner source's next pieces; a failure after content is an interruption."""
+        if self.response is not None:
+            return False
+        try:
+            more = await self._inner.advance()
+        except Exception as error:
+            raise self._interrupted(error) from error
+        except BaseException:
+            self.abandon()
+            raise
         self.batch = self._inner.batch
-        if not more and self.response is None:
+        self._note()
+        if not more:
             response = self._inner.response
             assert response is not None  # noqa: S101  # a source that ended has its answer
-            self._call.finished(self._target, response, self._began, None)
+            self._trial.finished(response, self._first)
             self.response = response
         return more
 
+    def _interrupted(self, error: Exception) -> ProviderError:
+        found = interruption(self._trial, error, "".join(self._given), None)
+        self._inner.abandon()
+        return found
+
     def abandon(self) -> None:
         """Stop the inner source."""
+        self._trial.cancelled()
         self._inner.abandon()
+
+
+def interruption(trial: Trial, error: Exception, text: str, partial: Any) -> StreamInterrupted:
+    """Record that a stream broke off, and the error that says so."""
+    target = trial.target
+    found = StreamInterrupted(
+        f"{target.provider} broke off the stream of {target.model!r} after {len(text)} characters: {error}",
+        partial_text=text,
+        partial=partial,
+        provider=target.provider,
+        model=target.model,
+        status_code=getattr(error, "status_code", None),
+        code=getattr(error, "code", None),
+        retry_after=getattr(error, "retry_after", None),
+        request_id=getattr(error, "request_id", None),
+    )
+    trial.failed(
+        error if isinstance(error, ProviderError) else found,
+        outcome="interrupted",
+        usage=partial.usage if partial is not None and partial.usage.total_tokens else None,
+    )
+    found.attempts = tuple(trial.call.attempts)
+    return found
 
 
 class WireSource(StreamSource):
     """The pieces of one provider's stream."""
 
-    def __init__(self, call: Record, target: Any, stream: OpenStream, fold: Any, began: float) -> None:
-        self._call, self._target, self._stream, self._fold, self._began = call, target, stream, fold, began
+    def __init__(self, trial: Trial, stream: OpenStream, fold: Any) -> None:
+        self._trial, self._target, self._stream, self._fold = trial, trial.target, stream, fold
         self._first: float | None = None
         self._until: float | None = None
+        self._broken: ProviderError | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
@@ -69,12 +118,14 @@ class WireSource(StreamSource):
         self.batch = [*self.batch, *pieces] if pieces else self.batch
         if any(not isinstance(piece, UsageEvent) for piece in self.batch):
             self._first = monotonic()
+            self._trial.answered(self._first)
             return True
         return bool(self._fold.done)
 
     async def _next(self) -> list[Any]:
         """The pieces of the next read; an ended stream that is not complete raises StreamInterrupted."""
         fold = self._fold
+        fold.pending = ()
         data = await self._stream.read()
         try:
             pieces: list[Any] = fold.feed(data) if data else fold.end()
@@ -83,6 +134,7 @@ class WireSource(StreamSource):
         if not data and not fold.done:
             if not fold.complete:
                 target = self._target
+                fold.pending = pieces
                 raise StreamInterrupted(
                     f"{target.provider} ended the stream of {target.model!r} before its answer was complete;"
                     " try again or give a fallback_model=",
@@ -96,6 +148,9 @@ class WireSource(StreamSource):
         """The next pieces; a failure here comes after content was given, so it is an interruption."""
         if self.response is not None:
             return False
+        if self._broken is not None:
+            self.batch = ()
+            raise self._interrupted(self._broken) from self._broken
         fold = self._fold
         if not fold.done:
             try:
@@ -103,11 +158,15 @@ class WireSource(StreamSource):
                     self._stream.watch(_GRACE, self._until)
                 self.batch = await self._next()
             except ProviderError as error:
-                if not fold.complete or not isinstance(error, APIConnectionError | APITimeoutError):
+                if fold.complete and isinstance(error, APIConnectionError | APITimeoutError):
+                    # The answer is whole; only the marker that says so is missing.
+                    self.batch = fold.end()
+                    fold.done = True
+                    return True
+                self.batch = fold.pending
+                if not self.batch:
                     raise self._interrupted(error) from error
-                # The answer is whole; only the marker that says so is missing.
-                self.batch = fold.end()
-                fold.done = True
+                self._broken = error
             except BaseException:
                 self.abandon()
                 raise
@@ -120,8 +179,7 @@ class WireSource(StreamSource):
         response: LLMResponse = self._fold.response()
         target = self._target
         target.complete(response, self._stream.headers)
-        first = None if self._first is None else self._first - self._call.started
-        self._call.finished(target, response, self._began, first)
+        self._trial.finished(response, self._first)
         self._closed = True
         task = asyncio.get_running_loop().create_task(self._stream.drain())
         _DRAINS.add(task)
@@ -134,24 +192,9 @@ class WireSource(StreamSource):
         self._stream.close()
 
     def _interrupted(self, error: ProviderError) -> StreamInterrupted:
-        call, target = self._call, self._target
-        call.failed(target, error, self._began, outcome="interrupted")
-        partial = self._fold.response()
+        partial: LLMResponse = self._fold.response()
         self._close()
-        text = str(partial.content)
-        found = StreamInterrupted(
-            f"{target.provider} broke off the stream of {target.model!r} after {len(text)} characters: {error}",
-            partial_text=text,
-            partial=partial,
-            provider=target.provider,
-            model=target.model,
-            status_code=error.status_code,
-            code=error.code,
-            retry_after=error.retry_after,
-            request_id=error.request_id,
-        )
-        found.attempts = tuple(call.attempts)
-        return found
+        return interruption(self._trial, error, str(partial.content), partial)
 
     def _close(self) -> None:
         if not self._closed:
@@ -162,9 +205,8 @@ class WireSource(StreamSource):
         """Close the provider's connection if the answer is not whole yet."""
         if self._closed:
             return
-        call, target = self._call, self._target
         if self.response is None:
-            call.cancelled(target, self._began)
+            self._trial.cancelled()
         with contextlib.suppress(RuntimeError):  # a closed loop has closed its sockets
             # A stream may be dropped by another thread or by the garbage collector.
             self._loop.call_soon_threadsafe(self._close) if _running() is not self._loop else self._close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from llm_master.errors import LLMError
+from llm_master.errors import LLMError, StreamInterrupted
 from llm_master.events import EndEvent, StreamEvent, TextEvent
 
 if TYPE_CHECKING:
@@ -46,15 +46,20 @@ class LLMStream:
     ``stream.response`` is the full ``LLMResponse``. Leaving the loop early closes the provider's connection at once.
     It can be read once.
 
+    Args:
+        source: where its pieces come from.
+        resumption: how it goes on when it breaks off, None to raise always.
+
     Raises while read:
         StreamInterrupted: the stream ended before its answer did; the error holds the partial text.
         ProviderError: the provider reported an error.
     """
 
-    __slots__ = ("_source", "_started")
+    __slots__ = ("_resumption", "_source", "_started")
 
-    def __init__(self, source: StreamSource) -> None:
+    def __init__(self, source: StreamSource, resumption: Any = None) -> None:
         self._source = source
+        self._resumption = resumption
         self._started = False
 
     @property
@@ -74,61 +79,106 @@ class LLMStream:
             raise LLMError("a stream can be read once; keep what it gave, or take stream.response")
         self._started = True
 
+    async def _resumed(self, cut: StreamInterrupted, mode: str | None) -> None:
+        """Put another source in the place of a broken one; raises where there is none."""
+        resumption = self._resumption
+        if resumption is not None:
+            try:
+                if mode is None:
+                    raise cut
+                self._source = await resumption.go_on(cut, mode)
+            except LLMError as error:
+                resumption.call.end("error", error=error)
+                raise
+        else:
+            raise cut
+
+    def _over(self) -> None:
+        """The reader is done, with the answer or without."""
+        source, resumption = self._source, self._resumption
+        source.abandon()
+        if resumption is not None:
+            call = resumption.call
+            if call.listeners:
+                call.end("cancelled" if source.response is None else "ok", response=source.response)
+
+    @property
+    def _mode(self) -> str | None:
+        return None if self._resumption is None else self._resumption.mode
+
     async def _texts(self) -> AsyncGenerator[str, None]:
-        source = self._source
         try:
             while True:
-                for piece in source.batch:
+                for piece in self._source.batch:
                     if piece.__class__ is str:
                         yield piece
-                if not await source.advance():
-                    return
+                try:
+                    if not await self._source.advance():
+                        return
+                except StreamInterrupted as cut:
+                    await self._resumed(cut, self._mode)
         finally:
-            source.abandon()
+            self._over()
 
     async def batches(self) -> AsyncGenerator[list[str], None]:
         """The text as lists of the pieces that arrived together, for callers to whom each step is dear."""
         self._begin()
-        source = self._source
         try:
             while True:
-                texts = [piece for piece in source.batch if isinstance(piece, str)]
+                texts = [piece for piece in self._source.batch if isinstance(piece, str)]
                 if texts:
                     yield texts
-                if not await source.advance():
-                    return
+                try:
+                    if not await self._source.advance():
+                        return
+                except StreamInterrupted as cut:
+                    await self._resumed(cut, self._mode)
         finally:
-            source.abandon()
+            self._over()
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """Every event as a typed object, an ``EndEvent`` with the response last."""
+        """
+        Every event as a typed object, an ``EndEvent`` with the response last.
+
+        A stream that breaks off begins again on the next target; a ``DiscardEvent`` says when what came before is void.
+        """
         self._begin()
-        source = self._source
         try:
             while True:
-                for piece in source.batch:
+                for piece in self._source.batch:
                     yield TextEvent(piece) if isinstance(piece, str) else piece
-                if not await source.advance():
-                    break
+                try:
+                    if not await self._source.advance():
+                        break
+                except StreamInterrupted as cut:
+                    await self._resumed(cut, self._mode or "restart")
             yield EndEvent(self.response)
         finally:
-            source.abandon()
+            self._over()
 
     async def text(self) -> str:
-        """Read the stream to its end and return the whole text."""
+        """
+        Read the stream to its end and return the whole text.
+
+        Nothing was shown yet, so a stream that breaks off begins again on the next target.
+        """
         if self._source.response is None:
             self._begin()
             try:
-                while await self._source.advance():
-                    pass
+                while True:
+                    try:
+                        if not await self._source.advance():
+                            break
+                    except StreamInterrupted as cut:
+                        await self._resumed(cut, self._mode or "restart")
             finally:
-                self._source.abandon()
+                self._over()
         return self.response.content
 
     async def aclose(self) -> None:
         """Stop reading and close the provider's connection."""
         self._started = True
-        self._source.abandon()
+        self._over()
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,7 +188,7 @@ class LLMStream:
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # an interpreter that is going down may have lost anything
-            self._source.abandon()
+            self._over()
 
 
 class OneAnswer(StreamSource):

@@ -20,9 +20,11 @@ from llm_master.redaction import Secret, redact
 from llm_master.wire import openai_embeddings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import aiohttp
 
-    from llm_master.classes import EmbeddingResponse, LLMResponse, Request
+    from llm_master.classes import EmbeddingResponse, LLMResponse, ModelConfig, Request
     from llm_master.config import LLMConfig
     from llm_master.incoming import OpenStream
     from llm_master.rows import ProviderRow
@@ -54,6 +56,10 @@ class Target:
         model: the name to send; asked: the name as the caller gave it.
         api: one of the row's families, None for its first.
 
+    Attributes:
+        prices: the registry's or settings' entry of the model, None where there is none.
+        heed: is shown the headers of every good answer, None when nobody wants them.
+
     Raises:
         ConfigurationError: no address, a retired provider, an unknown family, an unusable header.
         MissingKeyError: no key where one is needed.
@@ -68,8 +74,10 @@ class Target:
         "asked",
         "dialect",
         "family",
+        "heed",
         "key_id",
         "model",
+        "prices",
         "provider",
         "row",
         "transport",
@@ -98,6 +106,8 @@ class Target:
         self._served_at: tuple[str, str] | None = None
         self._auth: str | None = None
         self.key_id: str | None = None
+        self.prices: ModelConfig | None = None
+        self.heed: Callable[[Any], None] | None = None
         self._endpoint: Endpoint | None = None
         if row.status != "live":
             after = f"; use {row.successor} instead" if row.successor else ""
@@ -274,7 +284,9 @@ class Target:
         found = headers.get("x-request-id") or headers.get("request-id")
         if found:
             response.request_id = found
-        response.pricer = Pricer(self.asked, self.provider, response.model, time.time(), self.row.free)
+        response.pricer = Pricer(self.asked, self.provider, response.model, time.time(), self.row.free, self.prices)
+        if self.heed is not None:
+            self.heed(headers)
 
     def encode(self, request: Request) -> bytes:
         """The JSON body that would be sent."""
@@ -304,6 +316,11 @@ class Target:
             secrets=endpoint.secrets,
             request_id=request_id,
         )
+
+    @property
+    def prefill(self) -> bool:
+        """Whether the model goes on with an assistant's turn that stands last."""
+        return bool(self._family.takes_prefill(self.dialect, self.model))
 
     @property
     def supervised(self) -> bool:

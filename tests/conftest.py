@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import pytest
 from support.fault_server import FaultServer
 
+from llm_master.engine import shared_limiter
+from llm_master.policy.budget import shared_budget
+
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
 
 
@@ -19,6 +22,13 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().endswith(_ENDINGS):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> None:
+    """No test lives off the retry budget or the limits that another has used."""
+    shared_budget.cache_clear()
+    shared_limiter.cache_clear()
 
 
 @pytest.fixture

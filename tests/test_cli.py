@@ -181,7 +181,7 @@ def test_a_key_may_stand_in_a_file(fault_server, tmp_path):
 
 
 def test_a_fallback_answers(ask, fault_server):
-    fault_server.script([status(401), ok("Second choice.")])
+    fault_server.script([status(404), ok("Second choice.")])
     done = ask("Hello?", "--fallback", "gpt-4.1-nano")
     assert (done.code, done.out) == (0, "Second choice.\n")
     assert done.err.startswith("openai/gpt-4.1-nano | ")

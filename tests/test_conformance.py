@@ -129,8 +129,9 @@ ERRORS: list[tuple[Any, type[ProviderError]]] = [
 @pytest.mark.parametrize("name", ROWS)
 def test_errors_are_typed_and_say_who_and_what_next(name: str, stream: bool, fault_server: FaultServer) -> None:
     async def main() -> None:
-        async with QueryLLM(config_for(name, fault_server), retry=RetryPolicy(max_attempts=1)) as llm:
-            for behaviour, expected in ERRORS:
+        for behaviour, expected in ERRORS:
+            # A client of its own for each: one that was refused leaves the key alone for a while.
+            async with QueryLLM(config_for(name, fault_server), retry=RetryPolicy(max_attempts=1)) as llm:
                 fault_server.default = behaviour
                 with pytest.raises(expected) as caught:
                     await llm.query(f"{name}/some-model", MESSAGES, stream=stream)

@@ -25,9 +25,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("incoming",),
     ("transport",),
     ("policy",),
-    ("target", "stream", "record", "settings"),
-    ("sources", "custom", "blocking", "providers"),
-    ("base_provider", "calls"),
+    ("target", "stream", "pools", "settings"),
+    ("record",),
+    ("admission", "sources", "custom", "blocking", "providers", "flights"),
+    ("base_provider", "chain"),
+    ("resume", "assembly", "arguments", "lifecycle"),
+    ("calls",),
+    ("engine",),
     ("response_synthesizer",),
     ("bulk", "tools", "structured", "patterns"),
     ("ledger",),
@@ -38,7 +42,7 @@ WIRE = 4
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
 # of providers may use their own family (the beginning of their names), those of wire also sse.
 TOGETHER = {"cli", "compat", "gateway", "ledger", "catalogue"}
-FAMILIES = ("openai_chat", "openai_responses", "anthropic", "gemini", "local", "bfl", "limits")
+FAMILIES = ("openai_chat", "openai_responses", "anthropic", "gemini", "local", "bfl", "limits", "cache")
 
 NETWORK = {"socket", "ssl", "selectors", "asyncio", "aiohttp", "requests", "http", "httpx", "socketserver"}
 READERS = {"config", "pricing", "catalogue", "image_input"}

@@ -107,7 +107,7 @@ def test_a_fallback_gets_only_what_fallback_config_holds(fault_server: FaultServ
     ],
 )
 def test_several_fallbacks_each_with_their_own(given: Any, fault_server: FaultServer) -> None:
-    fault_server.route("/openai", [status(401)])
+    fault_server.route("/openai", [status(404)])
     response = query(
         fault_server, "gpt-4o", HI, fallback_model=["gpt-4o-mini", "claude-sonnet-4-5"], fallback_config=given
     )

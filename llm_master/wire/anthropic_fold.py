@@ -4,7 +4,7 @@ A streamed answer, folded event by event.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -88,6 +88,7 @@ class Fold:
         done: the stream's own end was seen; what follows is ignored.
         complete: the answer has its end, although the stream may lack its marker.
         notes: what was skipped, the first few only.
+        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
     __slots__ = (
@@ -107,12 +108,14 @@ class Fold:
         "complete",
         "done",
         "notes",
+        "pending",
     )
 
     def __init__(self, request: Request, dialect: MessagesDialect, *, rules: Mapping[str, str] | None = None) -> None:
         self.done = False
         self.complete = False
         self.notes: list[str] = []
+        self.pending: Sequence[Piece] = ()
         self._request = request
         self._rules = rules
         self._sse = SSEParser(provider=request.provider, model=request.model)
@@ -147,6 +150,7 @@ class Fold:
 
     def _fold(self, payloads: list[bytes]) -> list[Piece]:
         pieces: list[Piece] = []
+        self.pending = pieces
         if not payloads or self.done:
             return pieces
         for event in read_events(payloads, self._note):

@@ -10,7 +10,8 @@ from __future__ import annotations
 from llm_master.wire.anthropic_decode import decode
 from llm_master.wire.anthropic_encode import encode
 from llm_master.wire.anthropic_fold import Fold
+from llm_master.wire.anthropic_rules import takes_prefill
 
-__all__ = ["PATH", "Fold", "decode", "encode"]
+__all__ = ["PATH", "Fold", "decode", "encode", "takes_prefill"]
 
 PATH = "/messages"

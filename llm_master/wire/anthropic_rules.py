@@ -12,7 +12,7 @@ import msgspec
 
 from llm_master.rows import MessagesDialect
 
-__all__ = ["ModelRules", "rules_for"]
+__all__ = ["ModelRules", "rules_for", "takes_prefill"]
 
 _V = TypeVar("_V")
 
@@ -52,6 +52,11 @@ def rules_for(dialect: MessagesDialect, model: str) -> ModelRules:
         _KNOWN.clear()
     _KNOWN[key] = (dialect, rules)
     return rules
+
+
+def takes_prefill(dialect: MessagesDialect, model: str) -> bool:
+    """Whether the model goes on with an assistant's turn that stands last."""
+    return not rules_for(dialect, model).no_prefill
 
 
 def _resolve(dialect: MessagesDialect, name: str) -> ModelRules:

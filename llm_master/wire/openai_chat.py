@@ -11,8 +11,9 @@ from __future__ import annotations
 from llm_master.wire.openai_chat_decode import decode
 from llm_master.wire.openai_chat_encode import encode
 from llm_master.wire.openai_chat_fold import Fold
+from llm_master.wire.openai_chat_plan import takes_prefill
 
-__all__ = ["PATH", "Fold", "decode", "encode"]
+__all__ = ["PATH", "Fold", "decode", "encode", "takes_prefill"]
 
 #: What is appended to a base URL.
 PATH = "/chat/completions"

@@ -43,6 +43,9 @@ def encode(request: Request, dialect: ChatDialect) -> bytes:
         "model": request.model,
         "messages": encode_messages(messages, request, plan, left_out),
     }
+    if dialect.prefill == "prefix" and messages[-1].get("role") == "assistant":
+        turns = body["messages"]
+        body["messages"] = [*turns[:-1], {**turns[-1], "prefix": True}]
     if request.stream:
         body["stream"] = True
         if dialect.stream_options:

@@ -5,7 +5,7 @@ A streamed answer: bytes in, pieces of text and events out, the whole answer at 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_master.classes import LLMResponse, Request
@@ -44,6 +44,7 @@ class Fold:
         done: the end marker was seen, or the finish reason and the usage: nothing more is needed.
         complete: the answer is whole, though a marker or the usage may be missing.
         notes: what was unusual but harmless.
+        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Fold:
         "_whole",
         "complete",
         "done",
+        "pending",
     )
 
     def __init__(self, request: Request, dialect: ChatDialect, *, rules: Mapping[str, str] | None = None) -> None:
@@ -84,6 +86,7 @@ class Fold:
         self._cut = False  # whether the answer ended before its end, so that a tool call may be incomplete
         self.complete = False
         self.done = False
+        self.pending: Sequence[str | StreamEvent] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -101,6 +104,7 @@ class Fold:
         if self._opening:
             data = self._begin(data)
         out: list[str | StreamEvent] = []
+        self.pending = out
         texts = self._draft.texts
         marker = self._plan.marker
         for payload in self._parser.feed(data):
@@ -139,6 +143,7 @@ class Fold:
             ResponseError: what came was no answer at all.
         """
         out: list[str | StreamEvent] = []
+        self.pending = out
         if self._whole is not None:
             self._end_whole(b"".join(self._whole), out)
         else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from llm_master.rows import ChatDialect
 
-__all__ = ["LIMITS", "Plan", "plan_for"]
+__all__ = ["LIMITS", "Plan", "plan_for", "takes_prefill"]
 
 #: The names under which callers give the output limit; the first is the canonical one.
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -129,3 +129,8 @@ def plan_for(dialect: ChatDialect, model: str) -> Plan:
         # The plan holds its dialect, so that the id in the key cannot come to mean another one.
         plan = _PLANS[key] = Plan(dialect, model)
     return plan
+
+
+def takes_prefill(dialect: ChatDialect, model: str) -> bool:
+    """Whether the model goes on with an assistant's turn that stands last."""
+    return plan_for(dialect, model).dialect.prefill != "no"

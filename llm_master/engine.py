@@ -1,0 +1,163 @@
+"""
+What a ``QueryLLM`` makes at its first call: limits, breakers, pools, and the calls themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from llm_master.admission import Admission
+from llm_master.arguments import fallback_params, tag_names, with_attempts
+from llm_master.assembly import Assembly, settings_of
+from llm_master.calls import Call, LLMStream, Step, check_model_name, check_params, first_limits, normalise
+from llm_master.errors import InvalidRequestError
+from llm_master.policy.budget import shared_budget
+from llm_master.policy.deadline import Timeouts
+from llm_master.policy.limits import MemoryLimiter
+from llm_master.policy.retry import RetryPolicy
+from llm_master.resume import check_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from llm_master.classes import ModelConfig
+    from llm_master.events import CallEvent
+    from llm_master.policy.hedge import HedgePolicy
+    from llm_master.pools import Pool
+
+__all__ = ["Engine", "shared_limiter"]
+
+#: The variable with the address of a Redis or Valkey that shares all limits, unless the settings name another.
+REDIS_VARIABLE = "LLM_MASTER_REDIS_URL"
+
+
+@cache
+def shared_limiter() -> MemoryLimiter:
+    """The limits of this process, the same for every client that has none of its own."""
+    return MemoryLimiter()
+
+
+class Engine:
+    """
+    The working parts of one ``QueryLLM``.
+
+    Args:
+        llm: whose routes, providers and configuration are used.
+        options: the arguments of ``QueryLLM`` by name, and ``settings``, a checked file or None.
+        listeners: the callbacks of ``on_event``.
+    """
+
+    LLMStream = LLMStream
+    Step = Step
+    check_params = staticmethod(check_params)
+    check_model_name = staticmethod(check_model_name)
+    normalise = staticmethod(normalise)
+    first_limits = staticmethod(first_limits)
+
+    def __init__(self, llm: Any, options: Mapping[str, Any], listeners: list[Callable[[CallEvent], Any]]) -> None:
+        settings = options.get("settings")
+        self.listeners = listeners
+        self.timeouts: Timeouts = options.get("timeouts") or (settings.timeouts if settings else Timeouts())
+        self.retry: RetryPolicy = options.get("retry") or (settings.retry if settings else RetryPolicy())
+        self.first = first_limits(self.timeouts)
+        known = settings_of(settings, options.get("deployments"), options.get("limits") or ())
+        self._limiter_is_own = options.get("limiter") is None
+        limiter = options.get("limiter") or self._limiter(llm, settings, options.get("redis_url"))
+        self.admission = Admission(limiter, options.get("budget") or shared_budget(), known["limits"])
+        self.assembly = Assembly(llm, self.admission, breaker=options.get("breaker"), **known)
+        self.hedge: HedgePolicy | None = options.get("hedge")
+        self._hedges: Any = None
+
+    @staticmethod
+    def _limiter(llm: Any, settings: Any, url: str | None) -> Any:
+        variable = (settings.redis_url_env if settings is not None else None) or REDIS_VARIABLE
+        url = url or os.environ.get(variable) or llm.config.dotenv_values.get(variable)
+        if not url:
+            if settings is not None and settings.redis_url_env:
+                from llm_master.errors import ConfigurationError
+
+                raise ConfigurationError(f"{settings.path}: redis_url_env names {variable}, which is not set; set it")
+            return shared_limiter()
+        from llm_master.policy.limits_redis import RedisLimiter
+
+        return RedisLimiter(url)
+
+    def pool(self, model_name: str, api: str | None, registry: Mapping[str, ModelConfig]) -> Pool:
+        """The deployments of a model; raises as ``QueryLLM.query``."""
+        return self.assembly.pool(model_name, api, registry)
+
+    def fallbacks(self, pool: Pool, names: Any, config: Any) -> list[tuple[str, dict[str, Any]]]:
+        """
+        The fallbacks of a call, each with its parameters: the caller's, else the settings'.
+
+        Raises:
+            InvalidRequestError: parameters for no fallback, or of a wrong kind.
+        """
+        if names is None:
+            if config is not None:
+                raise InvalidRequestError("fallback_config without fallback_model: name the model that it is for")
+            return [(each.model, each.params) for each in pool.fallbacks]
+        listed = [names] if isinstance(names, str) else list(names)
+        found = list(zip(listed, fallback_params(listed, config), strict=True))
+        for name, own in found:
+            if own:
+                check_params(name, own)
+        return found
+
+    def call(
+        self,
+        model_name: str,
+        turns: list[dict[str, Any]],
+        *,
+        headers: dict[str, str] | None = None,
+        drop_params: bool = False,
+        timeout: float | Timeouts | None = None,
+        max_attempts: int | None = None,
+        fallback_on: Any = (),
+        tags: Any = (),
+        limit_wait: float | None = None,
+        hedge_after: float | None = None,
+    ) -> Call:
+        """One call, not yet begun."""
+        call = Call(
+            model_name,
+            self.admission,
+            self.timeouts if timeout is None else Timeouts.of(timeout, self.timeouts),
+            self.retry if max_attempts is None else with_attempts(self.retry, max_attempts),
+            own_time=timeout is not None,
+            fallback_on=fallback_on,
+            limit_wait=limit_wait,
+        )
+        call.prepare(turns, headers, drop_params=drop_params)
+        if tags:
+            call.tags = tag_names(tags)
+            call.limits = self.admission.tag_limits(call.tags)
+        if hedge_after is not None or self.hedge is not None:
+            self._hedged(call, hedge_after)
+        if limit_wait is not None and not (isinstance(limit_wait, (int, float)) and limit_wait >= 0):
+            raise InvalidRequestError(f"limit_wait={limit_wait!r}: give seconds of at least 0, or None")
+        if self.listeners:
+            call.watched(self.listeners)
+        return call
+
+    def _hedged(self, call: Call, after: float | None) -> None:
+        from llm_master.policy.hedge import HedgeBudget, HedgePolicy
+
+        policy = self.hedge or HedgePolicy(after=1.0)
+        if after is not None:
+            policy = HedgePolicy(after=after, max_share=policy.max_share)
+        if self._hedges is None:
+            self._hedges = HedgeBudget(policy.max_share)
+        call.hedge_after, call.hedges = policy.after, self._hedges
+
+    @staticmethod
+    def check_mode(on_interrupt: str | None) -> None:
+        """Refuse an unknown ``on_interrupt``."""
+        check_mode(on_interrupt)
+
+    async def aclose(self) -> None:
+        """Close what a shared limiter holds in this loop."""
+        if self._limiter_is_own:
+            await self.admission.limiter.aclose()

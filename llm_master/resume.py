@@ -1,0 +1,171 @@
+"""
+What happens when a stream breaks off after content was given: raise, begin again, or go on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from llm_master.errors import InvalidRequestError, LLMError, StreamInterrupted
+from llm_master.events import DiscardEvent
+from llm_master.record import logger
+from llm_master.stream import StreamSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llm_master.chain import Step
+    from llm_master.classes import LLMResponse
+
+__all__ = ["MODES", "Resumption"]
+
+#: What ``on_interrupt`` may be.
+MODES = ("continue", "restart")
+
+
+def check_mode(value: Any) -> None:
+    """
+    Refuse an unknown ``on_interrupt``.
+
+    Raises:
+        InvalidRequestError: it is neither None nor one of ``MODES``.
+    """
+    if value is not None and value not in MODES:
+        raise InvalidRequestError(f"on_interrupt={value!r}: give 'continue' or 'restart', or None to raise")
+
+
+class Resumption:
+    """
+    How the stream of one call goes on after an interruption.
+
+    Args:
+        call: the call; its deadline and record go on.
+        steps: the models of the call, from the first.
+        mode: ``on_interrupt``: ``continue``, ``restart`` or None.
+    """
+
+    __slots__ = ("_cuts", "_steps", "call", "mode")
+
+    def __init__(self, call: Any, steps: Sequence[Step], mode: str | None) -> None:
+        check_mode(mode)
+        self.call = call
+        self._steps = steps
+        self.mode = mode
+        self._cuts: dict[int, int] = {}  # by step, how often its streams broke off
+
+    async def go_on(self, cut: StreamInterrupted, mode: str) -> StreamSource:
+        """
+        The source that takes the place of a broken one.
+
+        Raises:
+            StreamInterrupted: nobody is left to go on, or nobody could; with every attempt.
+        """
+        call = self.call
+        partial = cut.partial
+        going = mode == "continue" and bool(cut.partial_text)
+        if mode == "continue" and partial is not None and partial.tool_calls:
+            raise cut  # half of a tool call is nothing that another model could go on with
+        chain = await self._targets(cut)
+        if chain is None:
+            raise cut
+        steps, exclude = chain
+        offset = len(self._steps) - len(steps)
+        call.tell("restart", error=cut, target=steps[0].pool.asked)
+        logger.debug("%s: %s with %s", cut, "going on" if going else "beginning again", steps[0].pool.asked)
+        messages = call.messages
+        try:
+            if going:
+                from llm_master.policy.continuation import continued
+
+                target = steps[0].pool.places[0].target
+                prefill = bool(getattr(target, "prefill", False))
+                call.messages = continued(messages, cut.partial_text, prefill=prefill)
+                inner = await call.open(steps, exclude)
+                source: StreamSource = Continued(inner, cut.partial_text, prefill=prefill)
+            else:
+                source = await call.open(steps, exclude)
+                source.batch = [DiscardEvent(str(cut)), *source.batch]
+        except LLMError as error:
+            cut.attempts = tuple(call.attempts)
+            raise cut from error
+        finally:
+            call.messages = messages
+        # The place in the whole list of steps, for the next interruption.
+        call.at += offset
+        return source
+
+    async def _targets(self, cut: StreamInterrupted) -> tuple[Sequence[Step], Sequence[str]] | None:
+        """Where to go: another deployment of the model, the next model, or the same once more after a wait."""
+        call = self.call
+        at = call.at
+        step = self._steps[at]
+        trial = call.last
+        exclude: set[str] = set()
+        rest = self._steps[at + 1 :]
+        self._cuts[at] = self._cuts.get(at, 0) + 1
+        if rest and len(step.pool.places) == 1:
+            return rest, ()
+        # Each stream that begins again counts its attempts from one.
+        call.tries = max(call.tries, self._cuts[at])
+        wait = call.next_wait(cut, step.pool, exclude)
+        if wait is None or trial is None:
+            return (rest, ()) if rest else None
+        if wait > 0.0:
+            call.tell("retry", error=cut, wait=wait, target=step.pool.asked)
+            await asyncio.sleep(wait)
+        return self._steps[at:], tuple(exclude)
+
+
+class Continued(StreamSource):
+    """The rest of an answer whose beginning another stream gave: nothing of it comes twice."""
+
+    def __init__(self, inner: StreamSource, partial: str, *, prefill: bool) -> None:
+        from llm_master.policy.continuation import Joiner
+
+        self._inner = inner
+        self._given = partial
+        self._joiner: Joiner | None = Joiner(partial, prefill=prefill)
+        self.batch = self._joined(inner.batch)
+
+    def _joined(self, pieces: Sequence[Any]) -> list[Any]:
+        out: list[Any] = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                fresh = piece if self._joiner is None else self._joiner.feed(piece)
+                if fresh:
+                    self._given += fresh
+                    out.append(fresh)
+            else:
+                out.append(piece)
+        return out
+
+    async def advance(self) -> bool:
+        """The next pieces, without what was given before."""
+        if self.response is not None:
+            return False
+        try:
+            more = await self._inner.advance()
+        except StreamInterrupted as cut:
+            cut.partial_text = self._given
+            raise
+        self.batch = self._joined(self._inner.batch)
+        if more:
+            return True
+        rest = "" if self._joiner is None else self._joiner.end()
+        self._joiner = None
+        if rest:
+            # The held-back end is given out before the stream says that it is over.
+            self._given += rest
+            self.batch = [*self.batch, rest]
+            return True
+        response: LLMResponse | None = self._inner.response
+        assert response is not None  # noqa: S101  # a source that ended has its answer
+        response.content = self._given
+        response.notes = (*response.notes, "the answer was continued after its stream broke off")
+        self.response = response
+        return False
+
+    def abandon(self) -> None:
+        """Stop the inner source."""
+        self._inner.abandon()
