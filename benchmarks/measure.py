@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
-from peers import HEAVY, OURS, PEERS
+from peers import HEAVY, LIMITED, OURS, OWN, PEERS
 from provider import ANSWER
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _environment(name: str) -> dict[str, str]:
     # Only ours gets the tree on its path. Keys, proxies and settings of the caller reach nobody.
     keep = {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE"}
     environment = {key: value for key, value in os.environ.items() if key in keep}
-    if name == OURS:
+    if name in OWN:
         environment["PYTHONPATH"] = str(HERE.parent)
     return environment
 
@@ -171,6 +171,8 @@ class Bench:
                     self._keep(
                         f"chunk {mode}", name, client.ask(do="chunks", mode=mode, seconds=self.plan.seconds)["us"]
                     )
+            if LIMITED in clients:
+                self._keep("limiter", LIMITED, clients[LIMITED].ask(do="limiter")["us"])
             for flight in (each for each in self.plan.flights if each >= MANY):
                 self._sample_calls(clients, flight)
 

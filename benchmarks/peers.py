@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BARE, SDK, ANY_LLM, LITELLM, TENSORZERO, OURS = "bare", "openai", "any-llm", "litellm", "tensorzero", "ours"
+LIMITED = "limited"
+# Those that run from this tree.
+OWN = (OURS, LIMITED)
 
 # What `import llm_master; QueryLLM()` must not load.
 HEAVY = ("openai", "anthropic", "aiohttp", "pydantic", "requests")
@@ -84,5 +87,13 @@ PEERS: dict[str, Peer] = {
         "import llm_master\nllm_master.QueryLLM()",
         ("aiohttp", "msgspec"),
         "One `QueryLLM` with a key and a base URL, defaults throughout.",
+    ),
+    LIMITED: Peer(
+        "LLM Master, limits set",
+        "ours_limited.py",
+        "import llm_master\nllm_master.QueryLLM()",
+        ("aiohttp", "msgspec"),
+        "The same with limits of requests, tokens and concurrency on the model, the provider and a tag, none of which is "
+        "ever reached; breaker, retry budget and record are active in both.",
     ),
 }

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from measure import BASELINE, HERE
-from peers import BARE, HEAVY, OURS, PEERS, SDK, TENSORZERO
+from peers import BARE, HEAVY, LIMITED, OURS, PEERS, SDK, TENSORZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +24,7 @@ TITLES = {
     "call@1000": "call, 1,000 in flight (µs CPU)",
     "chunk together": "streamed chunk, all at once (µs CPU)",
     "chunk apart": "streamed chunk, one by one (µs CPU)",
+    "limiter": "reserve + settle under three limits (µs CPU)",
     "import": "import + client, over bare Python (ms)",
     "import cpu": "the same, CPU only (ms)",
     "memory": "memory after the first call (MB)",
@@ -117,19 +118,22 @@ def limits(bench: Bench) -> list[Limit]:
     found = settled(bench)
     out: list[Limit] = []
 
-    def compare(title: str, metric: str, other: str, bound: float) -> None:
+    def compare(title: str, metric: str, other: str, bound: float, own: str = OURS) -> None:
         values = found.get(metric, {})
-        if OURS in values and other in values:
+        if own in values and other in values:
             floor = median(pair(values[BARE], values[other], _ratio)) if BARE in values and other != BARE else None
-            out.append(_limit(title, pair(values[OURS], values[other], _ratio), bound, bare=floor))
+            out.append(_limit(title, pair(values[own], values[other], _ratio), bound, bare=floor))
 
     for flight in bench.plan.flights:
         metric = f"call@{flight}"
         compare(f"a call, {flight:,} in flight, to bare aiohttp + msgspec", metric, BARE, 1.25)
         compare(f"a call, {flight:,} in flight, to the openai SDK", metric, SDK, 1 / 9)
         compare(f"a call, {flight:,} in flight, to TensorZero", metric, TENSORZERO, 0.75)
+        compare(f"a call with limits, {flight:,} in flight, to bare aiohttp + msgspec", metric, BARE, 1.35, LIMITED)
     compare("a streamed chunk, all at once, to the openai SDK", "chunk together", SDK, 1 / 30)
     compare("a streamed chunk, one by one, to the openai SDK", "chunk apart", SDK, 1 / 3)
+    if LIMITED in bench.names:
+        out.append(_limit("reserve + settle under three limits", found["limiter"][LIMITED], 8, "µs"))
     if OURS in bench.names:
         many, few = found.get("call@1000", {}), found.get("call@32", {})
         if many and few:

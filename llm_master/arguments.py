@@ -74,4 +74,4 @@ def tag_names(tags: Any) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise InvalidRequestError(f"tags={tags!r}: give names, such as tags=['team-a']")
-    return tuple(dict.fromkeys(names))
+    return names if len(names) == 1 else tuple(dict.fromkeys(names))

@@ -55,7 +55,12 @@ class Place:
 
 def room_of(limits: Sequence[Limit]) -> int | None:
     """Tokens a minute of the tightest limit, None when none of them counts tokens."""
-    return min((limit.tpm for limit in limits if limit.tpm is not None), default=None)
+    room: int | None = None
+    for limit in limits:
+        tpm = limit.tpm
+        if tpm is not None and (room is None or tpm < room):
+            room = tpm
+    return room
 
 
 def limit_of(key: str, config: Any) -> tuple[Limit, ...]:

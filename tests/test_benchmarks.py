@@ -88,7 +88,7 @@ def test_each_limit_is_judged_by_its_own_bound(quick):
 def test_an_unknown_peer_is_named_with_those_that_exist():
     done = run("--peers", "bare,nobody")
     assert done.returncode == 2
-    assert "unknown peer nobody; there are bare, openai, any-llm, litellm, tensorzero, ours" in done.stderr
+    assert "unknown peer nobody; there are bare, openai, any-llm, litellm, tensorzero, ours, limited" in done.stderr
 
 
 @pytest.mark.parametrize("mode", ["together", "apart"])

@@ -129,6 +129,8 @@ async def _run(client: Client, command: dict[str, Any]) -> dict[str, Any]:
     if what == "first":
         text, tokens = await client.call(PROMPT)
         return {"text": text, "tokens": tokens, "mb": peak_memory()}
+    if what == "limiter":
+        return {"us": client.limiter()}  # type: ignore[attr-defined]  # only the client with limits is asked
     return await (measure_calls if what == "calls" else measure_chunks)(client, **command)
 
 

@@ -2,10 +2,11 @@
 How many tokens a call may take, told from its messages and parameters alone: what a limit reserves before it is sent.
 
 Text is weighed without a tokenizer: 0.3 tokens for an ASCII letter, space or line break, 0.6 for any other ASCII
-character (digits and punctuation come one to three to a token), and 1.0, 1.4 or 1.8 for a character of two, three or
-four bytes of UTF-8 (Cyrillic and Greek; CJK, Devanagari and Thai; emoji). Beside the tokenizers of five families that is
-1.2 to 1.5 times the count for English prose and code and 1.1 to 1.3 times for JSON and numbers; other scripts come out
-higher with newer tokenizers. It is too low, by a half at most, for hashes, UUIDs and base64 inside of a text.
+character (one to three digits are a token), and 1.0, 1.4 or 1.8 for a character of two, three or four bytes of UTF-8
+(Cyrillic, Greek; CJK, Devanagari, Thai; emoji). Beside two tokenizers of OpenAI, one of Anthropic and one of DeepSeek
+that is 1.2 to 1.5 times the count for English prose and code and 1.1 to 1.3 times for JSON and tables of numbers; other
+scripts are 0.7 to 1.8 times the count of older tokenizers and 1.1 to 4.7 times that of newer ones. Hashes, UUIDs and
+base64 inside of a text come out too low, by a half at most.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def estimate_tokens(messages: Any, params: dict[str, Any], *, room: int | None =
         room: tokens of the tightest limit that applies, None for no limit.
     """
     tokens = estimate_input(messages, params)
-    answers = _count(params.get("n")) or 1
-    output = _most_output(params) * answers
+    answers, output = 1, 0
+    if params:
+        answers = _count(params.get("n")) or 1
+        output = _most_output(params) * answers
     if not isinstance(room, int) or isinstance(room, bool) or room < 0:
         return tokens + (output or DEFAULT_OUTPUT * answers)
     if not output:

@@ -22,7 +22,9 @@ __all__ = ["Link", "Store", "UnansweredError"]
 
 logger = logging.getLogger("llm_master")
 
-_CONNECTIONS = 16
+# A command takes a fraction of a millisecond, so few connections carry all that a process can ask. More would be opened
+# at once by the first calls of a process, and their handshakes alone could take longer than a command may.
+_CONNECTIONS = 4
 _OUTBOX = 10_000
 
 # A forked child must not close its parent's connections: the parent's event loop watches them through a shared epoll.
@@ -43,6 +45,8 @@ class Link:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.gate = asyncio.Semaphore(_CONNECTIONS)
+        self.first = asyncio.Lock()  # held by the first command, which opens a connection for those behind it
+        self.warm = False
         self.tasks: set[asyncio.Task[Any]] = set()
         self.posting: asyncio.Task[None] | None = None
         self.places: dict[str, list[str]] = {}
@@ -125,7 +129,7 @@ class Store:
         """
         if self.resting:
             raise UnansweredError(sent=False)
-        async with link.gate:
+        async with link.gate if link.warm else link.first:
             if self.resting:
                 raise UnansweredError(sent=False)
             if self._down_until > -math.inf:
@@ -140,7 +144,7 @@ class Store:
             except asyncio.CancelledError:
                 self._leave(task, keys, operation, arguments)
                 raise
-            return self._answer(task)
+            return self._answer(task, link)
 
     async def _wait_for(self, task: asyncio.Task[Any]) -> None:
         await asyncio.wait({task}, timeout=self._timeout)
@@ -149,7 +153,7 @@ class Store:
             if not task.done():
                 await asyncio.sleep(0)
 
-    def _answer(self, task: asyncio.Task[Any]) -> Any:
+    def _answer(self, task: asyncio.Task[Any], link: Link) -> Any:
         if not task.done():
             task.cancel()
             self._failed("the store did not answer in time")
@@ -160,6 +164,7 @@ class Store:
             self._failed(f"the store failed ({type(error).__name__})")
         else:
             self._down_until = -math.inf
+            link.warm = True
             if self._outbox:
                 self._start_posting()
             return task.result()
