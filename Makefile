@@ -9,7 +9,7 @@ override Q := $(value Q)
 override M := $(value M)
 export Q M
 
-.PHONY: help ask test lint bench lock docs clean question venv-run venv-dev
+.PHONY: help ask test lint bench soak lock docs clean question venv-run venv-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ lint: venv-dev ## check style and types
 
 bench: venv-dev ## measure the cost of a call beside its peers; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py
+
+soak: venv-dev ## a minute of calls to a provider that fails in every way; fails when one is lost
+	@$(BIN)/python -W error tools/soak.py
 
 lock: venv-dev ## write the hashed locks from setup.cfg; UPGRADE=1 takes the newest versions
 	@$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)

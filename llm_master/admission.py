@@ -24,6 +24,7 @@ from llm_master.errors import (
     StreamInterrupted,
 )
 from llm_master.policy.balance import Lease
+from llm_master.policy.breaker import Breaker
 from llm_master.policy.estimate import estimate_tokens
 from llm_master.policy.limits import MemoryLimiter
 from llm_master.policy.limits_rules import Reservation
@@ -31,7 +32,7 @@ from llm_master.pools import room_of
 from llm_master.record import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from llm_master.policy.balance import DeploymentHealth
     from llm_master.policy.budget import RetryBudget
@@ -47,6 +48,7 @@ SKIPS = frozenset({COOLING, "local_rate_limit", "reservation_too_large", "limits
 # Seconds for which a key that was refused, or whose quota is used up, is not tried.
 _AUTH_REST = 30.0
 _QUOTA_REST = 120.0
+_MOST_TAGGED = 1024
 
 #: What a breaker counts, the word for it, and the class of the error that a call gets while the target cools.
 _KINDS: tuple[tuple[type[ProviderError], str], ...] = (
@@ -83,12 +85,20 @@ class Admission:
         limiter: keeps the limits, in this process or shared.
         budget: how much may be retried.
         limits: those under ``tag:NAME``, by key.
+
+    Attributes:
+        pools: those in use.
+        on_change: the ``on_change`` of the breakers of pools that join from now on.
     """
+
+    on_change: Callable[[Any], Any] | None = None
 
     def __init__(self, limiter: Any, budget: RetryBudget, limits: Iterable[Limit] = ()) -> None:
         self.limiter = limiter
         self.budget = budget
         self._tags = {limit.key: limit for limit in limits if limit.key.startswith("tag:")}
+        # The limits of sets of tags seen lately: an application has few, and asks for the same ones every time.
+        self._tagged: dict[tuple[str, ...], tuple[Limit, ...]] = {}
         self._at_once = isinstance(limiter, MemoryLimiter)
         # Keys that were refused: until when, and why. A model that is first asked for later heeds them too.
         self._keys: dict[tuple[str, str], tuple[float, str]] = {}
@@ -98,6 +108,8 @@ class Admission:
         """Take in a new pool."""
         self.pools.append(pool)
         for member in pool.balancer.members:
+            if self.on_change is not None and isinstance(member.breaker, Breaker):
+                member.breaker.on_change = self.on_change
             target = member.target.target
             until, kind = self._keys.get((target.provider, target.key_id or ""), (0.0, ""))
             left = until - monotonic()
@@ -112,9 +124,15 @@ class Admission:
         """By model name, what is known of each deployment."""
         return {pool.asked: pool.balancer.health() for pool in self.pools}
 
-    def tag_limits(self, tags: Sequence[str]) -> tuple[Limit, ...]:
+    def tag_limits(self, tags: tuple[str, ...]) -> tuple[Limit, ...]:
         """The limits of a caller's tags."""
-        return tuple(limit for tag in tags if (limit := self._tags.get(f"tag:{tag}")) is not None)
+        found = self._tagged.get(tags)
+        if found is None:
+            found = tuple(limit for tag in tags if (limit := self._tags.get(f"tag:{tag}")) is not None)
+            if len(self._tagged) >= _MOST_TAGGED:
+                self._tagged.clear()
+            self._tagged[tags] = found
+        return found
 
     # -- in -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +147,9 @@ class Admission:
             return Trial(call, step, lease, None, call.started)
         if self._at_once:
             try:
-                got = self.limiter.try_acquire(limits, self._tokens(call, step, limits))
+                room = place.room if not call.limits else room_of(limits)
+                tokens = 0 if room is None else estimate_tokens(call.messages, step.params, room=room)
+                got = self.limiter.try_acquire(limits, tokens)
             except LLMError:
                 pass
             else:

@@ -13,6 +13,7 @@ import aiohttp
 from llm_master.chain import Chain, Step, first_limits
 from llm_master.classes import EmbeddingResponse, LLMResponse, Request, TokenCount
 from llm_master.errors import APITimeoutError, LLMError, ProviderError, ResponseError, UnsupportedParameterError
+from llm_master.events import UsageEvent
 from llm_master.messages import normalise
 from llm_master.params import check as check_params
 from llm_master.params import check_model_name
@@ -156,14 +157,25 @@ class Call(Chain):
 
     async def stream(self, steps: list[Step], on_interrupt: str | None = None) -> LLMStream:
         """The stream of the first step that begins to answer."""
-        self.admission.budget.deposit()
-        source = await (self.open(steps) if self.hedge_after is None else self._hedged(steps, _opened))
-        return LLMStream(source, Resumption(self, steps, on_interrupt))
+        return LLMStream(await self.begin(steps), Resumption(self, steps, on_interrupt))
 
-    async def open(self, steps: Sequence[Step], exclude: Sequence[str] = ()) -> StreamSource:
-        """A source whose first piece of content is there; until then failing over is free."""
+    async def begin(self, steps: list[Step]) -> StreamSource:
+        """The source of ``stream``."""
+        self.admission.budget.deposit()
+        if self.hedge_after is None:
+            return await self.open(steps)
+        return await self._hedged(steps, _opened)  # type: ignore[no-any-return]  # open's
+
+    async def open(self, steps: Sequence[Step], exclude: Sequence[str] = (), tries: int = 0) -> StreamSource:
+        """
+        A source whose first piece of content is there; until then failing over is free.
+
+        Args:
+            exclude: deployments of the first step that have failed already.
+            tries: attempts that were made on the first step already.
+        """
         self.story = []
-        source: StreamSource = await self.walk(steps, self._begin, exclude=exclude)
+        source: StreamSource = await self.walk(steps, self._begin, exclude=exclude, tries=tries)
         if self.story:
             source.batch = [*self.story, *source.batch]
         return source
@@ -184,15 +196,19 @@ class Call(Chain):
                 raise
             raise self._silent(target, seconds) from None
         try:
-            return await self._first_piece(trial, request, stream, fold, timer.when())
+            return await self._first_piece(trial, request, stream, fold, (timer.when(), limits.total))
         except BaseException:
             stream.close()
             raise
 
     async def _first_piece(
-        self, trial: Trial, request: Request, stream: OpenStream, fold: Any, until: float | None
+        self, trial: Trial, request: Request, stream: OpenStream, fold: Any, times: tuple[float | None, float | None]
     ) -> StreamSource:
+        """The source; ``times``: loop time by which its first piece must be there, and seconds the attempt may take."""
         target = trial.target
+        until, share = times
+        # A stream that falls silent must leave time for the targets behind it, even where only the deadline watches.
+        idle = min((each for each in (self.timeouts.idle, share) if each is not None), default=None)
         kind = stream.headers.get("Content-Type", "").lower()
         stream.watch(None, until)
         if "json" in kind and "event-stream" not in kind:
@@ -212,9 +228,13 @@ class Call(Chain):
         source = WireSource(trial, stream, fold)
         while not await source.fill():
             pass
+        if fold.done and all(isinstance(piece, UsageEvent) for piece in source.batch):
+            partial = fold.response()
+            if not fold.complete or partial.finish_reason == "error":
+                target.check_said(partial)
         left = self.remaining()
         # Counted from the loop's own clock, which need not be the monotonic one.
-        source.arm(self.timeouts.idle, None if left is None else asyncio.get_running_loop().time() + left)
+        source.arm(idle, None if left is None else asyncio.get_running_loop().time() + left)
         return source
 
     def _silent(self, target: Target, seconds: float | None) -> APITimeoutError:

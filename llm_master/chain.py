@@ -79,6 +79,7 @@ class Chain(Record):
         "limits",
         "own_time",
         "policy",
+        "previous",
         "timeouts",
         "tries",
         "waited",
@@ -115,6 +116,7 @@ class Chain(Record):
         self.last: Trial | None = None
         self.at = 0  # the step that is tried
         self.tries = 0  # attempts on it
+        self.previous = 0.0  # the latest wait between two of them
         self.waited = 0.0  # before the next attempt; why: for what
         self.why: str | None = None
         self.started = monotonic()
@@ -168,6 +170,7 @@ class Chain(Record):
         make: Make,
         failed: ProviderError | UnsupportedParameterError | None = None,
         exclude: Collection[str] = (),
+        tries: int = 0,
     ) -> Any:
         """
         Step after step until one succeeds.
@@ -176,11 +179,15 @@ class Chain(Record):
             make: one attempt; it finishes the trial that it is given.
             failed: the error of the first step's first attempt, if that was made already.
             exclude: deployments of the first step that have failed already.
+            tries: attempts that were made on the first step already, ``failed`` not among them.
         """
         last = len(steps) - 1
         for index, step in enumerate(steps):
             error: LLMError
             self.at = index
+            self.tries = tries + 1
+            if not tries:
+                self.previous = 0.0
             try:
                 return await self._on_pool(step, make, failed, set(exclude), more=index < last)
             except ProviderError as given_up:
@@ -194,7 +201,7 @@ class Chain(Record):
                     raise
                 self.skipped(step.pool.places[0], refused, monotonic())
                 error = refused
-            failed, exclude = None, ()
+            failed, exclude, tries = None, (), 0
             following = steps[index + 1].pool.asked
             self.story.append(FallbackEvent(error, following))
             logger.debug("%s: going on with %s", error, following)
@@ -210,7 +217,6 @@ class Chain(Record):
         *,
         more: bool,
     ) -> Any:
-        self.tries = 1
         try:
             if failed is not None:
                 raise failed
@@ -229,6 +235,7 @@ class Chain(Record):
         if self.why is not None:
             trial.waited += self.waited
             trial.why = trial.why or self.why
+            self.waited, self.why = 0.0, None
         try:
             limits = self.share(step, more=more)
             self.last = trial
@@ -249,38 +256,31 @@ class Chain(Record):
         """The second and later attempts on a pool, in tenacity's loop."""
         import tenacity
 
-        waits, errors = [wait], [first]
+        errors = [first]
+        waits: list[float | None] = [wait]
 
         async def once() -> Any:
             self.tries += 1
             return await self._attempt(step, make, exclude, more=more)
 
-        def stop(state: tenacity.RetryCallState) -> bool:
+        def decide(state: tenacity.RetryCallState) -> float:
+            # Asked for before ``stop``, which then tells whether there is a next attempt at all.
             error = state.outcome.exception() if state.outcome is not None else None
             if not isinstance(error, ProviderError) or error.code in SKIPS:
-                return True
-            errors.append(error)
-            following = self.next_wait(error, step.pool, exclude, waits[-1])
-            if following is not None:
-                waits.append(following)
-            return following is None
-
-        async def sleep(seconds: float) -> None:
-            self.story.append(RetryEvent(errors[-1], self.tries + 1, seconds))
-            logger.debug("%s: attempt %d in %.3f s", errors[-1], self.tries + 1, seconds)
-            self.tell("retry", error=errors[-1], wait=seconds, target=step.pool.asked)
-            self.waited, self.why = seconds, "retry"
-            if seconds > 0.0:
-                await asyncio.sleep(seconds)
+                waits.append(None)
+            else:
+                errors.append(error)
+                waits.append(self.next_wait(error, step.pool, exclude))
+            return waits[-1] or 0.0
 
         retrying = tenacity.AsyncRetrying(
-            stop=stop,
-            wait=lambda _state: waits[-1],
+            stop=lambda _state: waits[-1] is None,
+            wait=decide,
             retry=tenacity.retry_if_exception_type(ProviderError),
-            sleep=sleep,
+            sleep=lambda seconds: self.pause(errors[-1], float(seconds), step.pool),
             reraise=True,
         )
-        await sleep(wait)
+        await self.pause(first, wait, step.pool)
         try:
             return await retrying(once)
         except ProviderError as error:
@@ -288,10 +288,17 @@ class Chain(Record):
                 raise
             # A retry that never went out: what the target itself said is the better reason.
             raise errors[-1] from error
-        finally:
-            self.waited, self.why = 0.0, None
 
-    def next_wait(self, error: ProviderError, pool: Pool, exclude: set[str], previous: float = 0.0) -> float | None:
+    async def pause(self, error: ProviderError, seconds: float, pool: Pool) -> None:
+        """Wait before the next attempt on a pool, and tell so."""
+        self.story.append(RetryEvent(error, self.tries + 1, seconds))
+        logger.debug("%s: attempt %d in %.3f s", error, self.tries + 1, seconds)
+        self.tell("retry", error=error, wait=seconds, target=pool.asked)
+        self.waited, self.why = seconds, "retry"
+        if seconds > 0.0:
+            await asyncio.sleep(seconds)
+
+    def next_wait(self, error: ProviderError, pool: Pool, exclude: set[str]) -> float | None:
         """
         Seconds before the next attempt on the same pool, or None when there is none.
 
@@ -311,14 +318,14 @@ class Chain(Record):
             wait: float | None = 0.0
             exclude.add(here)
         else:
-            wait = self._wait_here(error, previous)
+            wait = self._wait_here(error)
             exclude.clear()
         left = self.remaining()
         if wait is None or (left is not None and wait >= left):
             return None
         return wait if self.admission.budget.try_retry() else None
 
-    def _wait_here(self, error: ProviderError, previous: float) -> float | None:
+    def _wait_here(self, error: ProviderError) -> float | None:
         """Seconds before the same target is tried again, None when it is not."""
         if not error.retryable or self.tries >= self.policy.max_attempts:
             return None
@@ -327,4 +334,7 @@ class Chain(Record):
         asked = error.retry_after
         if asked is not None and asked > self.policy.max_retry_after:
             return None
-        return full_jitter(self.policy, self.tries, previous) if asked is None else asked
+        if asked:
+            return asked  # a moment that is past already asks for nothing
+        self.previous = full_jitter(self.policy, self.tries, self.previous)
+        return self.previous

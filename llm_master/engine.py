@@ -31,6 +31,8 @@ __all__ = ["Engine", "shared_limiter"]
 
 #: The variable with the address of a Redis or Valkey that shares all limits, unless the settings name another.
 REDIS_VARIABLE = "LLM_MASTER_REDIS_URL"
+#: The variable with the directory in which processes leave the state of their breakers for ``llm-master doctor``.
+STATE_VARIABLE = "LLM_MASTER_STATE_DIR"
 
 
 @cache
@@ -54,7 +56,6 @@ class Engine:
     check_params = staticmethod(check_params)
     check_model_name = staticmethod(check_model_name)
     normalise = staticmethod(normalise)
-    first_limits = staticmethod(first_limits)
 
     def __init__(self, llm: Any, options: Mapping[str, Any], listeners: list[Callable[[CallEvent], Any]]) -> None:
         settings = options.get("settings")
@@ -66,9 +67,21 @@ class Engine:
         self._limiter_is_own = options.get("limiter") is None
         limiter = options.get("limiter") or self._limiter(llm, settings, options.get("redis_url"))
         self.admission = Admission(limiter, options.get("budget") or shared_budget(), known["limits"])
+        directory = os.environ.get(STATE_VARIABLE) or llm.config.dotenv_values.get(STATE_VARIABLE)
+        if directory:
+            from llm_master.state import publisher
+
+            publisher(directory).watch(self.admission)
         self.assembly = Assembly(llm, self.admission, breaker=options.get("breaker"), **known)
         self.hedge: HedgePolicy | None = options.get("hedge")
         self._hedges: Any = None
+        self.caching: Any = None
+        given = options.get("cache") or (settings.cache if settings else None)
+        if given is not None:
+            from llm_master.caching import Caching, cache_of
+
+            cache = cache_of(given, llm.config.dotenv_values)
+            self.caching = None if cache is None else Caching(cache)
 
     @staticmethod
     def _limiter(llm: Any, settings: Any, url: str | None) -> Any:
@@ -152,12 +165,41 @@ class Engine:
             self._hedges = HedgeBudget(policy.max_share)
         call.hedge_after, call.hedges = policy.after, self._hedges
 
-    @staticmethod
-    def check_mode(on_interrupt: str | None) -> None:
-        """Refuse an unknown ``on_interrupt``."""
+    def work(
+        self,
+        call: Call,
+        steps: list[Any],
+        *,
+        stream: bool,
+        on_interrupt: str | None,
+        cache: bool | None,
+        api: str | None,
+    ) -> Any:
+        """
+        The coroutine of a prepared call.
+
+        Raises:
+            InvalidRequestError: an unknown ``on_interrupt``, or ``cache=True`` without a cache.
+        """
         check_mode(on_interrupt)
+        caching = self.caching if cache is None or cache else None
+        if cache and caching is None:
+            raise InvalidRequestError("cache=True, but this client has no cache: give QueryLLM(cache='memory')")
+        limits = self.limits_of(call)
+        key = caching.key(call, steps, api) if caching is not None else None
+        if caching is not None and key is not None:
+            return caching.stream(call, steps, on_interrupt, key) if stream else caching.whole(call, steps, limits, key)
+        if stream:
+            return call.stream(steps, on_interrupt)
+        return call.run(steps, limits) if call.hedge_after is None else call.hedged(steps, limits)
+
+    def limits_of(self, call: Call) -> Any:
+        """The time of a call's first attempt when there is no other target."""
+        return first_limits(call.timeouts) if call.own_time else self.first
 
     async def aclose(self) -> None:
         """Close what a shared limiter holds in this loop."""
         if self._limiter_is_own:
             await self.admission.limiter.aclose()
+        if self.caching is not None:
+            await self.caching.aclose()

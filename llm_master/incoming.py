@@ -153,7 +153,9 @@ class OpenStream:
                 raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
             if not data:
                 return data
-            self._seen = self._loop.time()
+            if b"\n" in data:
+                # Bytes that never end a line are no sign of life: an answer comes in lines.
+                self._seen = self._loop.time()
             if self._inflater is not None:
                 data = self._inflater.feed(data, MAX_BODY - self._read)
                 if not data:

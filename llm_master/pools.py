@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_master.policy.balance import Balancer, Member
 from llm_master.policy.breaker import Breaker, BreakerPolicy
-from llm_master.policy.limits_rules import Limit, merged, provider_stop
+from llm_master.policy.limits_rules import Limit, merged
+from llm_master.retry_after import provider_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from llm_master.events import CallEvent
     from llm_master.policy.balance import DeploymentHealth
     from llm_master.policy.breaker import BreakerPolicy
+    from llm_master.policy.cache import ResponseCache
     from llm_master.policy.deadline import Timeouts
     from llm_master.policy.hedge import HedgePolicy
     from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
     from llm_master.resolution import Route
-    from llm_master.settings_parts import Deployment
+    from llm_master.settings_parts import CacheSettings, Deployment
     from llm_master.stream import LLMStream
     from llm_master.transport import Transport
 
@@ -70,6 +71,7 @@ class QueryLLM(Closing):
         limiter: keeps the limits in place of these; it is not closed here.
         breaker: when a deployment is left alone.
         hedge: ask a second target when the first is slow.
+        cache: keep answers for equal requests: ``"memory"``, or ``CacheSettings`` for a file or a Redis.
 
     ``QueryLLM.from_file`` takes models, deployments, fallbacks and limits from a settings file.
 
@@ -93,6 +95,7 @@ class QueryLLM(Closing):
         limiter: Any = None,
         breaker: BreakerPolicy | None = None,
         hedge: HedgePolicy | None = None,
+        cache: Literal["memory"] | CacheSettings | ResponseCache | None = None,
     ) -> None:
         self.config = config if config is not None else LLMConfig.from_env()
         self._registry = registry
@@ -105,6 +108,7 @@ class QueryLLM(Closing):
             "limiter": limiter,
             "breaker": breaker,
             "hedge": hedge,
+            "cache": cache,
         }
         self._engine: Any = None
         self._listeners: list[Callable[[CallEvent], Any]] = []
@@ -193,6 +197,7 @@ class QueryLLM(Closing):
         tags: str | Sequence[str] = (),
         limit_wait: float | None = None,
         hedge_after: float | None = None,
+        cache: bool | None = None,
         **params: Any,
     ) -> LLMResponse | LLMStream:
         """
@@ -217,6 +222,7 @@ class QueryLLM(Closing):
             tags: names that the call counts under in limits and records.
             limit_wait: seconds to wait for room under limits; 0 fails at once, None is as long as the deadline allows.
             hedge_after: seconds without an answer after which a second target is asked too.
+            cache: False neither looks into the client's cache nor keeps the answer.
             params: everything else goes to the provider, in the names of the chat format.
 
         Raises:
@@ -252,13 +258,10 @@ class QueryLLM(Closing):
             limit_wait=limit_wait,
             hedge_after=hedge_after,
         )
-        if on_interrupt is not None:
-            engine.check_mode(on_interrupt)
-        if stream:
-            work = call.stream(steps, on_interrupt)
+        if stream or on_interrupt is not None or cache is not None or engine.caching or hedge_after or engine.hedge:
+            work = engine.work(call, steps, stream=stream, on_interrupt=on_interrupt, cache=cache, api=api)
         else:
-            limits = engine.first if timeout is None else engine.first_limits(call.timeouts)
-            work = call.run(steps, limits) if call.hedge_after is None else call.hedged(steps, limits)
+            work = call.run(steps, engine.limits_of(call))
         return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # the engine is loaded late
 
     def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:

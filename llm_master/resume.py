@@ -4,7 +4,6 @@ What happens when a stream breaks off after content was given: raise, begin agai
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import InvalidRequestError, LLMError, StreamInterrupted
@@ -45,14 +44,13 @@ class Resumption:
         mode: ``on_interrupt``: ``continue``, ``restart`` or None.
     """
 
-    __slots__ = ("_cuts", "_steps", "call", "mode")
+    __slots__ = ("_steps", "call", "mode")
 
     def __init__(self, call: Any, steps: Sequence[Step], mode: str | None) -> None:
         check_mode(mode)
         self.call = call
         self._steps = steps
         self.mode = mode
-        self._cuts: dict[int, int] = {}  # by step, how often its streams broke off
 
     async def go_on(self, cut: StreamInterrupted, mode: str) -> StreamSource:
         """
@@ -69,7 +67,7 @@ class Resumption:
         chain = await self._targets(cut)
         if chain is None:
             raise cut
-        steps, exclude = chain
+        steps, exclude, tries = chain
         offset = len(self._steps) - len(steps)
         call.tell("restart", error=cut, target=steps[0].pool.asked)
         logger.debug("%s: %s with %s", cut, "going on" if going else "beginning again", steps[0].pool.asked)
@@ -81,10 +79,10 @@ class Resumption:
                 target = steps[0].pool.places[0].target
                 prefill = bool(getattr(target, "prefill", False))
                 call.messages = continued(messages, cut.partial_text, prefill=prefill)
-                inner = await call.open(steps, exclude)
+                inner = await call.open(steps, exclude, tries)
                 source: StreamSource = Continued(inner, cut.partial_text, prefill=prefill)
             else:
-                source = await call.open(steps, exclude)
+                source = await call.open(steps, exclude, tries)
                 source.batch = [DiscardEvent(str(cut)), *source.batch]
         except LLMError as error:
             cut.attempts = tuple(call.attempts)
@@ -95,26 +93,30 @@ class Resumption:
         call.at += offset
         return source
 
-    async def _targets(self, cut: StreamInterrupted) -> tuple[Sequence[Step], Sequence[str]] | None:
-        """Where to go: another deployment of the model, the next model, or the same once more after a wait."""
+    async def _targets(self, cut: StreamInterrupted) -> tuple[Sequence[Step], Sequence[str], int] | None:
+        """
+        Where to go: another deployment of the model, the next model, or the same once more after a wait.
+
+        Returns:
+            Steps, deployments of the first one to leave out, attempts made on it so far; None when there is no way.
+        """
         call = self.call
         at = call.at
         step = self._steps[at]
-        trial = call.last
         exclude: set[str] = set()
         rest = self._steps[at + 1 :]
-        self._cuts[at] = self._cuts.get(at, 0) + 1
         if rest and len(step.pool.places) == 1:
-            return rest, ()
-        # Each stream that begins again counts its attempts from one.
-        call.tries = max(call.tries, self._cuts[at])
+            return rest, (), 0
+        if call.last is None:
+            # The stream was another call's, which equal ones share.
+            call.tries += 1
+            again = call.tries < call.policy.max_attempts
+            return (rest, (), 0) if rest else (self._steps[at:], (), call.tries) if again else None
         wait = call.next_wait(cut, step.pool, exclude)
-        if wait is None or trial is None:
-            return (rest, ()) if rest else None
-        if wait > 0.0:
-            call.tell("retry", error=cut, wait=wait, target=step.pool.asked)
-            await asyncio.sleep(wait)
-        return self._steps[at:], tuple(exclude)
+        if wait is None:
+            return (rest, (), 0) if rest else None
+        await call.pause(cut, wait, step.pool)
+        return self._steps[at:], tuple(exclude), call.tries
 
 
 class Continued(StreamSource):

@@ -10,11 +10,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["google_details", "retry_after_seconds"]
+__all__ = ["google_details", "provider_stop", "retry_after_seconds"]
 
 _MAX_WAIT = 86_400.0
-_DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)(?P<u>ms|h|m|s)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?P<n>\d+(?:\.\d+)?)(?P<u>ms|us|µs|ns|h|m|s)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+# Limit, remaining and reset of one count. Sources: OpenAI's and Anthropic's pages on rate limits, state 2026-11-21.
+_HEADERS = tuple(
+    (form.format("limit"), form.format("remaining"), form.format("reset"))
+    for form in (
+        "x-ratelimit-{}-requests",
+        "x-ratelimit-{}-tokens",
+        "anthropic-ratelimit-requests-{}",
+        "anthropic-ratelimit-tokens-{}",
+        "anthropic-ratelimit-input-tokens-{}",
+        "anthropic-ratelimit-output-tokens-{}",
+    )
+)
 
 
 def retry_after_seconds(headers: Mapping[str, str], details: Any = None, *, now: float | None = None) -> float | None:
@@ -22,7 +35,7 @@ def retry_after_seconds(headers: Mapping[str, str], details: Any = None, *, now:
     Seconds that a provider asks to wait, or None when it says nothing usable.
 
     Reads ``retry-after-ms``, ``retry-after`` (seconds or HTTP date), Gemini's RetryInfo in the error's details, then
-    ``x-ratelimit-reset-requests`` / ``-tokens`` (Go durations). Negative, NaN and absurd values (over a day) are
+    the ratelimit headers as ``provider_stop`` does. Negative, NaN and absurd values (over a day) are
     ignored, and the next source is read.
 
     Args:
@@ -45,13 +58,52 @@ def retry_after_seconds(headers: Mapping[str, str], details: Any = None, *, now:
     asked = next((found for found in candidates if found is not None), None)
     if asked is not None:
         return asked
-    resets = [
-        found
-        for kind in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{kind}") == "0"
-        and (found := _duration(headers.get(f"x-ratelimit-reset-{kind}") or "")) is not None
-    ]
-    return max(resets, default=None)
+    return provider_stop(headers, now) or None
+
+
+def provider_stop(headers: Mapping[str, str], now: float | None = None) -> float:
+    """
+    Seconds for which a provider's ratelimit headers allow nothing more; 0 when they do.
+
+    Read are ``x-ratelimit-*-requests`` and ``-tokens`` and ``anthropic-ratelimit-*``. A count whose limit is not
+    positive says nothing (Azure sends -1 and 0); a reset that cannot be read or is over a day away neither.
+
+    Args:
+        headers: the answer's headers, looked up without regard to case by the mapping.
+        now: UNIX time in seconds, for resets given as a date; None reads the clock.
+    """
+    longest = 0.0
+    for limit, remaining, reset in _HEADERS:
+        left = headers.get(remaining)
+        if left is None or _number(left) != 0.0:
+            continue
+        allowed = headers.get(limit)
+        if allowed is not None and not (_number(allowed) or 0.0) > 0.0:
+            continue
+        seconds = _reset(headers.get(reset) or "", now)
+        if seconds is not None and seconds > longest:
+            longest = seconds
+    return longest
+
+
+def _reset(text: str, now: float | None) -> float | None:
+    """Seconds to a moment given as a Go duration, a number of seconds or an RFC 3339 date."""
+    found = _duration(text)
+    if found is None and (number := _number(text)) is not None:
+        found = _sane(number)
+    if found is not None or "T" not in text:
+        return found
+    from datetime import UTC, datetime
+
+    try:
+        when = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if now is None:
+        import time
+
+        now = time.time()
+    return _sane((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp() - now)
 
 
 def google_details(details: Any) -> list[dict[str, Any]]:

@@ -265,8 +265,27 @@ class Target:
             response: LLMResponse = self._family.decode(body, request, self.dialect, rules=self.row.error_codes)
         except ProviderError as error:
             raise self.masked(error) from error.__cause__
+        if response.finish_reason == "error":
+            self.check_said(response)
         self.complete(response, headers)
         return response
+
+    def check_said(self, response: LLMResponse) -> None:
+        """
+        Refuse an answer that holds nothing at all.
+
+        Raises:
+            ResponseError: it says nothing and gives no reason for that.
+        """
+        said = (response.content, response.tool_calls, response.refusal, response.reasoning, response.images)
+        if not any(said) and response.audio_data is None:
+            raise ResponseError(
+                f"{self.provider} answered {self.model!r} with no content and no reason for that;"
+                " try again or give a fallback_model=",
+                provider=self.provider,
+                model=self.model,
+                status_code=200,
+            )
 
     def masked(self, error: ProviderError) -> ProviderError:
         """The same error without this target's key, which a server may echo in any shape."""

@@ -18,7 +18,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("redaction", "retry_after"),
     ("errors",),
-    ("classes", "classify", "config", "rows", "params", "image_input", "catalogue", "toml_lines"),
+    (
+        *("classes", "classify", "config", "rows", "params", "image_input", "catalogue", "toml_lines"),
+        *("dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock"),
+    ),
     ("events", "messages", "pricing", "resolution", "settings_parts", "settings_rules"),
     ("wire",),
     ("endpoint",),
@@ -26,11 +29,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("transport",),
     ("policy",),
     ("target", "stream", "pools", "settings"),
-    ("record",),
+    ("record", "state"),
     ("admission", "sources", "custom", "blocking", "providers", "flights"),
     ("base_provider", "chain"),
     ("resume", "assembly", "arguments", "lifecycle"),
     ("calls",),
+    ("caching",),
     ("engine",),
     ("response_synthesizer",),
     ("bulk", "tools", "structured", "patterns"),
@@ -42,7 +46,10 @@ WIRE = 4
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
 # of providers may use their own family (the beginning of their names), those of wire also sse.
 TOGETHER = {"cli", "compat", "gateway", "ledger", "catalogue"}
-FAMILIES = ("openai_chat", "openai_responses", "anthropic", "gemini", "local", "bfl", "limits", "cache")
+FAMILIES = (
+    *("openai_chat", "openai_responses", "anthropic", "gemini", "cohere", "bedrock"),
+    *("local", "bfl", "limits", "cache"),
+)
 
 NETWORK = {"socket", "ssl", "selectors", "asyncio", "aiohttp", "requests", "http", "httpx", "socketserver"}
 READERS = {"config", "pricing", "catalogue", "image_input"}

@@ -396,6 +396,7 @@ def test_a_caller_that_leaves_while_the_loser_ends_takes_no_result() -> None:
         racing.cancel()
         await turns()
         assert not racing.done()
+        assert first.story == ["began", "cancelled"], "once is enough"
         first.end("one")
         with pytest.raises(asyncio.CancelledError):
             await racing
@@ -726,6 +727,8 @@ def test_a_forked_child_has_a_new_bucket_and_its_own_lock() -> None:
 
 def test_a_policy_is_a_time_and_a_share() -> None:
     assert HedgePolicy(after=2) == HedgePolicy(after=2.0, max_share=0.1)
+    with pytest.raises(TypeError):
+        HedgePolicy(2)  # type: ignore[call-arg]  # by name only is what is tried
     with pytest.raises(AttributeError):
         HedgePolicy(after=2).after = 3  # type: ignore[misc]  # frozen is what is tried
 

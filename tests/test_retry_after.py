@@ -21,6 +21,14 @@ def _info(delay: Any) -> list[Any]:
     return [{"@type": "type.googleapis.com/google.rpc.Help"}, {"@type": "RetryInfo", "retryDelay": delay}]
 
 
+def _anthropic(kind: str, reset: str, left: str = "0") -> dict[str, str]:
+    return {
+        f"anthropic-ratelimit-{kind}-limit": "50",
+        f"anthropic-ratelimit-{kind}-remaining": left,
+        f"anthropic-ratelimit-{kind}-reset": reset,
+    }
+
+
 def _resets(requests: str | None, tokens: str | None, left: str = "0") -> dict[str, str]:
     headers = {}
     for kind, reset in (("requests", requests), ("tokens", tokens)):
@@ -82,11 +90,16 @@ def _resets(requests: str | None, tokens: str | None, left: str = "0") -> dict[s
         (_resets("1s", "20s", left="3"), None, None),
         (_resets("1s", None, left="-1"), None, None),
         (_resets("", None), None, None),
-        (_resets("12", None), None, None),
+        (_resets("12", None), None, 12.0),
+        (_resets("1700000000", None), None, None),
         (_resets("1s!", None), None, None),
         (_resets("1s 2s", None), None, None),
         (_resets("48h", None), None, None),
         ({"retry-after": "3", **_resets("20s", None)}, None, 3.0),
+        (_anthropic("requests", "2023-11-14T22:13:50Z"), None, 30.0),
+        (_anthropic("output-tokens", "2023-11-14T22:13:50+00:00"), None, 30.0),
+        (_anthropic("requests", "2023-11-14T22:00:00Z"), None, None),
+        (_anthropic("requests", "2023-11-14T22:13:50Z", left="1"), None, None),
         ({"retry-after": "-1", **_resets("20s", None)}, None, 20.0),
     ],
 )  # fmt: skip

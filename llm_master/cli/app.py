@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from llm_master.cli.ask import ask
+from llm_master.cli.check import check
 from llm_master.cli.doctor import doctor
 from llm_master.cli.lists import models, providers
 
@@ -47,7 +48,7 @@ def _options(
     """Take what stands before the command."""
 
 
-for command in (ask, models, providers, doctor):
+for command in (ask, models, providers, doctor, check):
     app.command(command.__name__)(command)
 
 

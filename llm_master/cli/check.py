@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from llm_master.catalogue import load_rows
-from llm_master.settings import check as find_problems
+from llm_master.cli.reach import one_line
+from llm_master.cli.terminal import tell
 
 __all__ = ["check"]
 
@@ -26,11 +26,17 @@ def check(
     """
     Check a settings file.
 
-    Each mistake is printed as FILE:LINE: TEXT, and the exit code is 2 when there is one.
+    Each mistake is printed as FILE:LINE: TEXT, and the exit code is 2 when there is one. Nothing but the file is
+    looked at: "llm-master doctor --settings FILE" also tries the keys, addresses and stores that it names.
     """
+    from llm_master.catalogue import load_rows
+    from llm_master.settings import check as find_problems
+
     rows = {**load_rows(), **{name: {} for name in provider or ()}}
     problems = find_problems(file, rows)
     for problem in problems:
-        sys.stdout.write(f"{file}:{problem.line}: {problem.text}\n")
+        sys.stdout.write(one_line(f"{file}:{problem.line}: {problem.text}") + "\n")
     if problems:
         raise typer.Exit(2)
+    if sys.stderr.isatty():
+        tell(f"{file}: no mistakes")

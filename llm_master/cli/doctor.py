@@ -4,40 +4,28 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from llm_master.base_provider import UnifiedProvider, row_of
 from llm_master.cli.lists import provider_facts
+from llm_master.cli.reach import Finding, one_line, origin, reach_all, reach_store
 from llm_master.cli.terminal import print_json
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError, LLMError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from llm_master.state import BreakerState, ProcessState
 
-    import aiohttp
+__all__ = ["doctor", "examine"]
 
-    from llm_master.endpoint import Endpoint
-
-__all__ = ["Finding", "doctor", "examine"]
-
-_PATIENCE = 5.0
 _LOCAL_PATIENCE = 60.0
-# Seconds. A minute shows in logs and rate limits; after five a signed request is refused.
-_ODD_CLOCK, _WRONG_CLOCK = 60.0, 300.0
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at; ``state`` is ``ok``, ``off`` (not set up, no harm), ``warn`` or ``bad``."""
-
-    check: str
-    state: str
-    detail: str
+# Seconds after which what a process wrote is no longer what it knows now.
+_RECENT = 2.0
 
 
 def doctor(
@@ -46,16 +34,22 @@ def doctor(
         bool, typer.Option("--all", help="List what is not set up too, and reach for every provider.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Look at the set-up only; nothing is started.")] = False,
+    settings: Annotated[
+        str | None,
+        typer.Option("--settings", metavar="FILE", help="Look at this settings file and what it names, too."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
-    Check keys, DNS, TLS, the embedded model and the clock.
+    Check keys, DNS, TLS, settings, the embedded model, the clock and circuit breakers.
 
-    No key is sent. The exit code is 1 when something that is set up does not work.
+    No key is sent. The exit code is 1 when something that is set up does not work. Running processes tell of their
+    circuit breakers in the directory that LLM_MASTER_STATE_DIR names, where they have that variable too.
     """
     import asyncio
 
-    findings = asyncio.run(examine(LLMConfig.from_env(), everything=everything, offline=offline))
+    found = examine(LLMConfig.from_env(), everything=everything, offline=offline, settings=settings)
+    findings = asyncio.run(found)
     if json_output:
         print_json(findings)
     else:
@@ -77,8 +71,20 @@ def _in_short(findings: list[Finding]) -> list[Finding]:
     return [*rest, Finding("not set up", "off", f"{names} (llm-master providers tells what each needs)")]
 
 
-async def examine(config: LLMConfig, *, everything: bool = False, offline: bool = False) -> list[Finding]:
-    """All findings; no key is sent anywhere, and a provider is asked for nothing but its headers."""
+async def examine(
+    config: LLMConfig, *, everything: bool = False, offline: bool = False, settings: str | None = None
+) -> list[Finding]:
+    """
+    All findings; no key is sent anywhere, and a provider is asked for nothing but its headers.
+
+    Args:
+        everything: reach for every provider.
+        offline: look at the set-up only.
+        settings: a settings file to examine as well.
+    """
+    from llm_master.cli.settings_doctor import SettingsDoctor
+    from llm_master.engine import REDIS_VARIABLE, STATE_VARIABLE
+
     findings = [_version()]
     reach: list[tuple[str, str]] = []
     for name in UnifiedProvider.PROVIDER_CONFIGS:
@@ -86,10 +92,25 @@ async def examine(config: LLMConfig, *, everything: bool = False, offline: bool 
         findings.append(finding)
         if address is not None:
             reach.append((name, address))
+    stores = {"shared limits": REDIS_VARIABLE} if _value(REDIS_VARIABLE, config) else {}
+    if settings is not None:
+        found = SettingsDoctor(settings, config)
+        await found.examine()
+        findings += found.findings
+        stores.update(found.stores)
+        known = {origin(address) for _, address in reach}
+        more = {origin(address): (name, address) for name, address in found.reach}
+        reach += [each for address, each in more.items() if address not in known]
+    findings += [await reach_store(what, variable, config, ask=not offline) for what, variable in stores.items()]
     if not offline:
-        findings += await _reach_all(reach)
+        findings += await reach_all(reach)
         findings.append(await _local(config))
-    return findings
+    directory = _value(STATE_VARIABLE, config)
+    return [*findings, *_breakers(STATE_VARIABLE, directory)] if directory else findings
+
+
+def _value(variable: str, config: LLMConfig) -> str | None:
+    return os.environ.get(variable) or config.dotenv_values.get(variable) or None
 
 
 def _version() -> Finding:
@@ -122,79 +143,6 @@ def _set_up(name: str, config: LLMConfig, *, everything: bool) -> tuple[Finding,
     return Finding(check, "off", f"expected at {address}, without a key"), None
 
 
-async def _reach_all(reach: list[tuple[str, str]]) -> list[Finding]:
-    import asyncio
-
-    import aiohttp
-
-    skews: list[float] = []
-    timeout = aiohttp.ClientTimeout(total=_PATIENCE)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        found = await asyncio.gather(*(_reach(session, name, url, skews) for name, url in reach))
-    return [*(finding for each in found for finding in each), _clock(skews)]
-
-
-async def _reach(session: aiohttp.ClientSession, name: str, address: str, skews: list[float]) -> list[Finding]:
-    """DNS, then the connection (with TLS where the address says so) and the server's date."""
-    from yarl import URL
-
-    from llm_master.endpoint import Endpoint
-
-    endpoint = Endpoint(str(URL(address, encoded=True).origin()) + "/", {}, provider=name, model="")
-    first = URL(endpoint.proxy) if endpoint.proxy else endpoint.url
-    found = await _step(f"{name} DNS", _names(first), f"{first.host}: check the network and the address")
-    if found.state == "bad":
-        return [found]
-    secure = endpoint.url.scheme == "https"
-    hint = "check the clock, the CA certificates (SSL_CERT_FILE), the proxy" if secure else "check the address"
-    check = f"{name} {'TLS' if secure else 'connection'}"
-    return [found, await _step(check, _head(session, endpoint, skews), f"{endpoint.url.authority}: {hint}")]
-
-
-async def _step(check: str, work: Awaitable[str], hint: str) -> Finding:
-    import asyncio
-
-    import aiohttp
-
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            return Finding(check, "ok", await work)
-    except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
-        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-        why = str(cause) or f"no answer in {_PATIENCE:g} s"
-        return Finding(check, "bad", f"{why}; {hint}")
-
-
-async def _names(url: Any) -> str:
-    import asyncio
-    import socket
-
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-    return f"{url.host} is {addresses[0][4][0]}"
-
-
-async def _head(session: aiohttp.ClientSession, endpoint: Endpoint, skews: list[float]) -> str:
-    import contextlib
-    from email.utils import parsedate_to_datetime
-
-    async with session.head(endpoint.url, proxy=endpoint.proxy, allow_redirects=False) as response:
-        with contextlib.suppress(ValueError, KeyError):
-            skews.append(time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp())
-    return f"{endpoint.url.authority} answers{' through the proxy' if endpoint.proxy else ''}"
-
-
-def _clock(skews: list[float]) -> Finding:
-    if not skews:
-        return Finding("clock", "off", "no provider told the time to compare with")
-    skew = sorted(skews)[len(skews) // 2]
-    seen = f"{skew:+.0f} s against {len(skews)} provider{'s' * (len(skews) > 1)}"
-    if abs(skew) <= _ODD_CLOCK:
-        return Finding("clock", "ok", seen)
-    state = "bad" if abs(skew) > _WRONG_CLOCK else "warn"
-    return Finding("clock", state, f"{seen}: certificates and signatures depend on it; set the clock (NTP)")
-
-
 async def _local(config: LLMConfig) -> Finding:
     """Whether the embedded model answers; one that is not installed is no fault."""
     from llm_master.providers.local import installed
@@ -209,3 +157,47 @@ async def _local(config: LLMConfig) -> Finding:
         except LLMError as error:
             return Finding("embedded model", "bad", str(error))
     return Finding("embedded model", "ok", f"answered in {answer.latency:.2f} s")
+
+
+def _breakers(variable: str, directory: str) -> list[Finding]:
+    """What the running processes say of their deployments."""
+    from llm_master.state import running
+
+    try:
+        processes = running(directory)
+    except FileNotFoundError:
+        processes = []
+    except OSError as error:
+        return [Finding("circuit breakers", "bad", f"{variable}={directory}: {error.strerror or error}")]
+    if not processes:
+        why = "no running process has written there; each does when one of its breakers first opens"
+        return [Finding("circuit breakers", "off", why)]
+    now = time.time()
+    return [finding for process in processes for finding in _of_process(process, now)]
+
+
+def _of_process(process: ProcessState, now: float) -> list[Finding]:
+    name = one_line(f"process {process.pid} ({process.program})")
+    age = now - process.written
+    when = f", as of {age:.0f} s ago" if age > _RECENT else ""
+    found = [_breaker(name, each, now, when) for each in process.breakers]
+    if process.left_out:
+        found.append(Finding(name, "ok", f"{process.left_out} more deployments, all closed{when}"))
+    return found or [Finding(name, "ok", f"no model is in use{when}")]
+
+
+def _breaker(process: str, breaker: BreakerState, now: float, when: str) -> Finding:
+    place = f" [{breaker.deployment}]" if breaker.deployment else ""
+    calls = f"{breaker.inflight} call{'s' * (breaker.inflight != 1)} in flight{when}"
+    state = breaker.state_at(now)
+    if state == "closed":
+        last = f" (last opened by: {breaker.kind})" if breaker.kind else ""
+        detail = f"closed{last}; {calls}"
+    elif state == "open":
+        detail = f"open by: {breaker.kind}; the next probe in {breaker.until - now:.1f} s; {calls}"
+    else:
+        probe = "a probe is under way" if breaker.probing else "the next call is the probe"
+        detail = f"half open by: {breaker.kind}; {probe}; {calls}"
+    return Finding(
+        one_line(f"{process} {breaker.model}{place}"), "ok" if state == "closed" else "warn", one_line(detail)
+    )

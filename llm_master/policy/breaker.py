@@ -4,6 +4,7 @@ Whether a deployment is worth a request: a circuit breaker that opens on failure
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -18,6 +19,8 @@ import msgspec
 from llm_master.errors import ConfigurationError
 
 __all__ = ["Breaker", "BreakerHealth", "BreakerPolicy"]
+
+logger = logging.getLogger("llm_master")
 
 _LONGEST = 86_400.0
 # Nobody knows when a probe under way will end; who is refused because of it looks again after this many seconds.
@@ -113,6 +116,10 @@ class Breaker:
     Args:
         policy: when it opens and for how long.
         clock: monotonic seconds, at least 0.
+
+    Attributes:
+        on_change: called with the breaker after it opened (also again, or for longer) or closed, in the thread that
+            reported the cause and with no lock held; what it raises is logged. None for nobody.
     """
 
     __slots__ = (
@@ -129,12 +136,14 @@ class Breaker:
         "_probe_began",
         "_streak",
         "_until",
+        "on_change",
         "policy",
     )
 
     def __init__(self, policy: BreakerPolicy | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.policy = policy if policy is not None else BreakerPolicy()
         self._clock = clock
+        self.on_change: Callable[[Breaker], Any] | None = None
         # Re-entrant: a finalizer may leave while its own thread is inside.
         self._lock = threading.RLock()
         # The closed path reads this one field and takes no lock: the ticket of everybody, or 0 when not closed.
@@ -196,6 +205,7 @@ class Breaker:
         """
         asked = min(cooldown, _LONGEST) if cooldown is not None and cooldown > 0.0 else 0.0
         with self._lock:
+            before = (self._openings, self._until)
             now = self._clock()
             if ticket and ticket == self._pass:
                 self._streak += 1
@@ -209,6 +219,9 @@ class Breaker:
                 self._open(now, kind, asked)
             elif asked:
                 self._until = max(self._until, now + asked)
+            changed = before != (self._openings, self._until)
+        if changed:
+            self._tell()
 
     def leave(self, ticket: int) -> None:
         """Say that a call ended without telling anything of the deployment (cancelled); another may probe."""
@@ -295,6 +308,15 @@ class Breaker:
             self._until = 0.0
             # The probe's ticket becomes everybody's, so that a failure of it later still counts.
             self._pass = ticket
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_change is None:
+            return
+        try:
+            self.on_change(self)
+        except Exception:
+            logger.exception("the on_change hook of a circuit breaker failed")
 
     def _is_rate_reached(self, now: float) -> bool:
         rate = self.policy.failure_rate

@@ -181,13 +181,14 @@ async def race(
 
 async def _first_success(runners: list[asyncio.Task[Any]]) -> int | None:
     """Which one succeeds first, of two at once the first one; None when all fail."""
-    pending = set(runners)
-    while pending:
-        _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    while True:
         for index, runner in enumerate(runners):
             if runner.done() and not runner.cancelled() and runner.exception() is None:
                 return index
-    return None
+        pending = [runner for runner in runners if not runner.done()]
+        if not pending:
+            return None
+        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _note(runners: list[asyncio.Task[Any]]) -> None:
@@ -214,7 +215,9 @@ async def _stop(runners: list[asyncio.Task[Any]], discard: Callable[[Any], objec
     again: asyncio.CancelledError | None = None
     while pending := [runner for runner in runners if not runner.done()]:
         for runner in pending:
-            runner.cancel()
+            # A loser that was told already is closing its connection, and a second word would break that off.
+            if again is not None or not runner.cancelling():
+                runner.cancel()
         try:
             await asyncio.wait(pending)
         except asyncio.CancelledError as cancelled:

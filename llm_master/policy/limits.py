@@ -23,10 +23,10 @@ from llm_master.policy.limits_rules import (
     after_fork,
     check_fits,
     check_tokens,
-    provider_stop,
     refusal,
 )
 from llm_master.policy.limits_windows import Window, Windows, commit, release, worst
+from llm_master.retry_after import provider_stop
 
 if TYPE_CHECKING:
     import asyncio

@@ -27,10 +27,10 @@ from llm_master.policy.limits_rules import (
     check_fits,
     check_tokens,
     merged,
-    provider_stop,
     refusal,
 )
 from llm_master.policy.limits_store import Link, Store, UnansweredError
+from llm_master.retry_after import provider_stop
 
 __all__ = ["RedisLimiter"]
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -23,30 +22,13 @@ __all__ = [
     "after_fork",
     "check_fits",
     "check_tokens",
-    "provider_stop",
     "refusal",
 ]
 
 # Any 60 seconds, however they lie, touch at most 61 whole-second cells.
 CELLS = 61
 
-_LONGEST_STOP = 86_400.0
 _SETTINGS = {"rpm": "rate_limit_rpm", "tpm": "rate_limit_tpm", "max_concurrency": "max_concurrency"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-# Limit, remaining and reset of one count. Sources: OpenAI's and Anthropic's rate limit pages, state 2026-11-21.
-_HEADERS = tuple(
-    (form.format("limit"), form.format("remaining"), form.format("reset"))
-    for form in (
-        "x-ratelimit-{}-requests",
-        "x-ratelimit-{}-tokens",
-        "anthropic-ratelimit-requests-{}",
-        "anthropic-ratelimit-tokens-{}",
-        "anthropic-ratelimit-input-tokens-{}",
-        "anthropic-ratelimit-output-tokens-{}",
-    )
-)
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -184,59 +166,6 @@ def refusal(
 
 def _call(provider: str | None, model: str | None) -> str:
     return "the call" if model is None else f"the call of {model!r}" + (f" at {provider}" if provider else "")
-
-
-def provider_stop(headers: Mapping[str, str], now: float | None = None) -> float:
-    """
-    Seconds for which a provider's ratelimit headers allow nothing more; 0 when they do.
-
-    Read are ``x-ratelimit-*-requests`` and ``-tokens`` and ``anthropic-ratelimit-*``. A count whose limit is not
-    positive says nothing (Azure sends -1 and 0); a reset that cannot be read or is over a day away neither.
-
-    Args:
-        headers: the answer's headers, looked up without regard to case by the mapping.
-        now: UNIX time in seconds, for resets given as a date; None reads the clock.
-    """
-    longest = 0.0
-    for limit, remaining, reset in _HEADERS:
-        left = headers.get(remaining)
-        if left is None or _number(left) != 0.0:
-            continue
-        allowed = headers.get(limit)
-        if allowed is not None and not _number(allowed) > 0.0:
-            continue
-        seconds = _until(headers.get(reset) or "", now)
-        if longest < seconds <= _LONGEST_STOP:
-            longest = seconds
-    return longest
-
-
-def _until(text: str, now: float | None) -> float:
-    """Seconds to a moment given as a Go duration, a number of seconds or an RFC 3339 date; NaN for anything else."""
-    parts = _DURATION.findall(text)
-    if parts and "".join(n + unit for n, unit in parts) == text.strip():
-        return float(sum(float(n) * _UNITS[unit] for n, unit in parts))
-    seconds = _number(text)
-    if seconds == seconds or "T" not in text:  # noqa: PLR0124  # only NaN differs from itself
-        return seconds
-    from datetime import UTC, datetime
-
-    try:
-        when = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return math.nan
-    if now is None:
-        import time
-
-        now = time.time()
-    return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp() - now
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 class Forked(Protocol):

@@ -172,6 +172,15 @@ def _read(payload: bytes, note: Callable[[str], None]) -> Event | None:
 def _tolerate(payload: bytes, note: Callable[[str], None]) -> Event | None:
     if payload == b"[DONE]" or not payload.strip():
         return None
+    repaired = payload.decode("utf-8", "replace").encode()
+    if repaired != payload:
+        try:
+            event: Event = _ONE.decode(repaired)
+        except UNREADABLE:
+            pass
+        else:
+            note("bytes that are no UTF-8 were replaced")
+            return event
     try:
         found = msgspec.json.decode(payload)
     except UNREADABLE:

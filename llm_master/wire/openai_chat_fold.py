@@ -252,8 +252,14 @@ class Fold:
         try:
             chunk = read_shape(text)
         except ValueError:
-            self._draft.note(f"a malformed chunk was skipped: {excerpt(text)}")
-            return
+            repaired = text.decode("utf-8", "replace").encode()
+            try:
+                chunk = read_shape(repaired)
+            except ValueError:
+                self._draft.note(f"a malformed chunk was skipped: {excerpt(text)}")
+                return
+            self._draft.note("bytes that are no UTF-8 were replaced")
+            text = repaired
         self._take(chunk, text, out)
 
     def _end_whole(self, body: bytes, out: list[str | StreamEvent]) -> None:
