@@ -309,7 +309,11 @@ class Chain(Record):
         if error.code in SKIPS or trial is None or isinstance(error, DeadlineExceededError):
             return None
         here = trial.lease.member.name
-        others = [place for place in pool.balancer.members if place.name not in exclude and place.name != here]
+        others = [
+            member
+            for member in pool.balancer.members
+            if member.name not in exclude and member.name != here and not (member.breaker and member.breaker.cooling())
+        ]
         if (
             others
             and falls_back(error, self.fallback_on)

@@ -18,7 +18,7 @@ from llm_master.base_provider import (
 from llm_master.classes import ModelRegistry
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError, ModelNotFoundError
-from llm_master.lifecycle import Closing
+from llm_master.modalities import Modalities
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from llm_master.calls import Step
-    from llm_master.classes import EmbeddingResponse, LLMResponse, ModelConfig, TokenCount
+    from llm_master.classes import LLMResponse, ModelConfig
     from llm_master.events import CallEvent
     from llm_master.policy.balance import DeploymentHealth
     from llm_master.policy.breaker import BreakerPolicy
@@ -52,7 +52,7 @@ def _shipped_map() -> dict[str, tuple[str | None, Any]]:
     }
 
 
-class QueryLLM(Closing):
+class QueryLLM(Modalities):
     """
     One async call for any language model.
 
@@ -111,6 +111,7 @@ class QueryLLM(Closing):
             "cache": cache,
         }
         self._engine: Any = None
+        self._retired: list[tuple[Any, list[Any]]] = []
         self._listeners: list[Callable[[CallEvent], Any]] = []
         self._drop_params = drop_params
         self._transport: Transport | None = None
@@ -152,7 +153,8 @@ class QueryLLM(Closing):
         settings = Settings.read(path, UnifiedProvider.PROVIDER_CONFIGS)
         with self._lock:
             self._options["settings"] = settings
-            # Supervised servers stay: the next call takes them over.
+            # What calls in flight still use is let go of with the client; a supervised server is shared meanwhile.
+            self._retired.append((self._engine, list(self._pools.values())))
             self._pools = {}
             self._engine = None
 
@@ -294,43 +296,6 @@ class QueryLLM(Closing):
         result = run(self.query(model_name, messages, **kwargs))
         return SyncStream(result) if isinstance(result, LLMStream) else result
 
-    async def embed(
-        self,
-        model_name: str,
-        input: str | list[str],
-        *,
-        timeout: float | Timeouts | None = None,
-        extra_headers: dict[str, str] | None = None,
-        **params: Any,
-    ) -> EmbeddingResponse:
-        """
-        Vectors of one text or several, in their order; raises as ``query``.
-
-        Args:
-            model_name: ``"text-embedding-3-small"``, ``"local"``.
-            input: a text or a list of texts.
-            params: ``dimensions`` and whatever else the provider takes.
-        """
-        engine = self._engine or self._load_engine()
-        call = engine.call(model_name, [], headers=extra_headers, timeout=timeout)
-        texts = [input] if isinstance(input, str) else list(input)
-        found: EmbeddingResponse = await call.embed([engine.Step(self._pool(model_name, None), params)], texts)
-        return found
-
-    async def count_tokens(
-        self,
-        model_name: str,
-        messages: Any = None,
-        *,
-        prompt: str | None = None,
-        timeout: float | Timeouts | None = None,
-    ) -> TokenCount:
-        """Tokens that messages have for a model, as its provider counts them; raises as ``query``."""
-        engine = self._engine or self._load_engine()
-        call = engine.call(model_name, engine.normalise(messages, prompt=prompt), timeout=timeout)
-        found: TokenCount = await call.count([engine.Step(self._pool(model_name, None), {})])
-        return found
-
     def _load_engine(self) -> Any:
         from llm_master.engine import Engine
 
@@ -423,6 +388,8 @@ class QueryLLM(Closing):
 
     def _refresh(self) -> None:
         """Forget routes after the provider table changed; a running embedded model goes on."""
+        if self._engine is not None:
+            self._engine.admission.leave([pool for pool in self._pools.values() if not pool.supervised])
         self._pools = {key: pool for key, pool in self._pools.items() if pool.supervised}
         self._providers.clear()
         self._version = table_version()
@@ -430,14 +397,16 @@ class QueryLLM(Closing):
     async def aclose(self) -> None:
         """Close the connections of the running loop and stop an embedded model that only this object uses."""
         with self._lock:
-            providers, pools, engine = list(self._providers.values()), list(self._pools.values()), self._engine
-            self._pools = {}
+            providers = list(self._providers.values())
+            parts = [*self._retired, (self._engine, list(self._pools.values()))]
+            self._pools, self._retired = {}, []
             self._providers.clear()
-        if engine is not None:
-            engine.admission.leave(pools)
-            await engine.aclose()
-        for pool in pools:
-            await pool.released()
+        for engine, pools in parts:
+            if engine is not None:
+                engine.admission.leave(pools)
+                await engine.aclose()
+            for pool in pools:
+                await pool.released()
         for provider in providers:
             close = getattr(provider, "aclose", None)
             if close is not None:

@@ -557,3 +557,21 @@ def test_a_429_makes_the_target_rest_for_all_calls(fault_server: FaultServer) ->
 
     answers = run(main())
     assert [answer.content for answer in answers] == ["later"] * 3
+
+
+def test_a_failed_deployment_is_tried_again_rather_than_waiting_for_one_that_cools(fault_server: FaultServer) -> None:
+    fault_server.route("/east", [status(503)])
+    fault_server.route("/west", [status(503), ok("second try")])
+    policy = BreakerPolicy(failures=2, cooldown=60, max_cooldown=60)
+
+    async def main() -> Any:
+        async with client(fault_server, deployments=two(fault_server), breaker=policy) as llm:
+            east, west = llm._pool("team-chat", None).balancer.members
+            for _ in range(2):
+                east.breaker.fail(east.breaker.try_enter(), "server")
+            assert west.breaker.cooling() is None
+            return await llm.query("team-chat", HI)
+
+    answer = run(main())
+    assert answer.content == "second try"
+    assert paths(fault_server) == ["west", "west"]

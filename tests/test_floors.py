@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("admission", "sources", "custom", "blocking", "providers", "flights"),
     ("base_provider", "chain"),
     ("resume", "assembly", "arguments", "lifecycle"),
-    ("calls",),
+    ("calls", "modalities"),
     ("caching",),
     ("engine",),
     ("response_synthesizer",),
