@@ -46,7 +46,9 @@ if TYPE_CHECKING:
         ResponseTooLargeError,
         ServerError,
         StreamInterrupted,
+        StructuredOutputError,
         ToolArgumentsError,
+        ToolLoopError,
         UnsupportedParameterError,
     )
     from llm_master.events import (
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from llm_master.response_synthesizer import QueryLLM
     from llm_master.settings_parts import Deployment
     from llm_master.stream import LLMStream
+    from llm_master.tools import ToolResult, ToolRun
 
 __all__ = [
     "APIConnectionError",
@@ -120,12 +123,16 @@ __all__ = [
     "ServerError",
     "StreamEvent",
     "StreamInterrupted",
+    "StructuredOutputError",
     "TextEvent",
     "Timeouts",
     "ToolArgumentsError",
     "ToolCall",
     "ToolCallDeltaEvent",
     "ToolCallEvent",
+    "ToolLoopError",
+    "ToolResult",
+    "ToolRun",
     "UnifiedProvider",
     "UnsupportedParameterError",
     "Usage",
@@ -149,7 +156,8 @@ _HOMES = {
                 "ContentModerationError ContentPolicyError ContextWindowError DeadlineExceededError "
                 "InvalidRequestError LLMError MissingKeyError ModelNotFoundError NotFoundError OverloadedError "
                 "PermissionDeniedError ProviderError QuotaExceededError RateLimitError ResponseError "
-                "ResponseTooLargeError ServerError StreamInterrupted ToolArgumentsError UnsupportedParameterError"
+                "ResponseTooLargeError ServerError StreamInterrupted StructuredOutputError ToolArgumentsError "
+                "ToolLoopError UnsupportedParameterError"
             ),
         ),
         (
@@ -167,6 +175,7 @@ _HOMES = {
         ("response_synthesizer", "QueryLLM"),
         ("settings_parts", "Deployment"),
         ("stream", "LLMStream"),
+        ("tools", "ToolResult ToolRun"),
     )
     for name in names.split()
 }

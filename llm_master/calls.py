@@ -12,7 +12,14 @@ import aiohttp
 
 from llm_master.chain import Chain, Step, first_limits
 from llm_master.classes import EmbeddingResponse, LLMResponse, Request, TokenCount
-from llm_master.errors import APITimeoutError, LLMError, ProviderError, ResponseError, UnsupportedParameterError
+from llm_master.errors import (
+    APITimeoutError,
+    LLMError,
+    ProviderError,
+    ResponseError,
+    StructuredOutputError,
+    UnsupportedParameterError,
+)
 from llm_master.events import UsageEvent
 from llm_master.messages import normalise
 from llm_master.params import check as check_params
@@ -21,6 +28,7 @@ from llm_master.policy.retry import RetryPolicy
 from llm_master.resume import Resumption
 from llm_master.sources import Recorded, WireSource
 from llm_master.stream import LLMStream, OneAnswer, StreamSource
+from llm_master.structured import correction, fulfil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from llm_master.incoming import OpenStream
     from llm_master.policy.hedge import HedgeBudget
     from llm_master.record import Trial
+    from llm_master.schemas import Wanted
     from llm_master.target import Target
 
 __all__ = [
@@ -43,6 +52,8 @@ __all__ = [
 ]
 
 _NUMBERS = count(1)
+# An answer that was cut off or refused does not get better by being asked for again.
+_REPAIRABLE = ("stop", "tool_calls", None)
 
 
 class Call(Chain):
@@ -289,6 +300,38 @@ class Call(Chain):
         twin.attempts, twin.listeners, twin.id, twin.tags = self.attempts, self.listeners, self.id, self.tags
         twin.started = self.started
         return twin
+
+    # -- in a shape ---------------------------------------------------------------------------------------------
+
+    async def shaped(
+        self, work: Coroutine[Any, Any, LLMResponse], steps: list[Step], wanted: Wanted, *, lenient: bool, repairs: int
+    ) -> LLMResponse:
+        """
+        The answer of ``work`` with its value in ``parsed``; one that does not fit is asked for again.
+
+        All attempts count in one record and one deadline.
+
+        Args:
+            lenient: note what does not fit instead of raising.
+            repairs: how often the model is shown what is wrong with its answer.
+
+        Raises:
+            StructuredOutputError: no answer fits.
+        """
+        response = await work
+        conversation = self.messages
+        for left in range(repairs, -1, -1):
+            try:
+                return fulfil(response, wanted, lenient=lenient and not left)
+            except StructuredOutputError as error:
+                if not left or response.finish_reason not in _REPAIRABLE:
+                    raise
+                conversation = [*conversation, *correction(error)]
+                self.tell("repair", error=error, target=steps[0].pool.asked)
+            again = self._twin()
+            again.messages = conversation
+            response = await again.run(steps, self.share(steps[0], more=False))
+        raise AssertionError("a range from repairs to 0 is never empty")
 
     # -- observed -----------------------------------------------------------------------------------------------
 

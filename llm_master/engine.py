@@ -18,6 +18,7 @@ from llm_master.policy.deadline import Timeouts
 from llm_master.policy.limits import MemoryLimiter
 from llm_master.policy.retry import RetryPolicy
 from llm_master.resume import check_mode
+from llm_master.structured import shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,6 +57,7 @@ class Engine:
     check_params = staticmethod(check_params)
     check_model_name = staticmethod(check_model_name)
     normalise = staticmethod(normalise)
+    shaped = staticmethod(shaped)
 
     def __init__(self, llm: Any, options: Mapping[str, Any], listeners: list[Callable[[CallEvent], Any]]) -> None:
         settings = options.get("settings")
@@ -113,10 +115,12 @@ class Engine:
                 raise InvalidRequestError("fallback_config without fallback_model: name the model that it is for")
             return [(each.model, each.params) for each in pool.fallbacks]
         listed = [names] if isinstance(names, str) else list(names)
-        found = list(zip(listed, fallback_params(listed, config), strict=True))
-        for name, own in found:
-            if own:
-                check_params(name, own)
+        found = []
+        for name, own in zip(listed, fallback_params(listed, config), strict=True):
+            params = shaped(own)[0] if "tools" in own or "response_format" in own else own
+            if params:
+                check_params(name, params)
+            found.append((name, params))
         return found
 
     def call(
@@ -192,6 +196,21 @@ class Engine:
         if stream:
             return call.stream(steps, on_interrupt)
         return call.run(steps, limits) if call.hedge_after is None else call.hedged(steps, limits)
+
+    @staticmethod
+    def in_shape(
+        call: Call, work: Any, steps: list[Any], wanted: Any, *, stream: bool, lenient: bool, repairs: int
+    ) -> Any:
+        """The same work with the answer's value in ``parsed``."""
+        if not stream:
+            return call.shaped(work, steps, wanted, lenient=lenient, repairs=repairs)
+
+        async def opened() -> LLMStream:
+            found: LLMStream = await work
+            found.wants(wanted, lenient=lenient)
+            return found
+
+        return opened()
 
     def limits_of(self, call: Call) -> Any:
         """The time of a call's first attempt when there is no other target."""

@@ -9,6 +9,8 @@ Every error of LLM Master, and the table that gives a status its class.
     │   └── UnsupportedParameterError   this model or provider cannot take the parameter
     ├── ContentModerationError          moderation flagged the input; nothing was sent to the model
     ├── ToolArgumentsError              a tool call whose arguments are not a JSON object
+    ├── ToolLoopError                   run_tools reached a bound; holds the run so far
+    ├── StructuredOutputError           an answer that is not what response_format asked for; holds it
     └── ProviderError                   the provider, or the way to it, failed
         ├── APIConnectionError          refused, reset, DNS, TLS
         ├── APITimeoutError             no answer in time (also a TimeoutError)
@@ -60,7 +62,9 @@ __all__ = [
     "ResponseTooLargeError",
     "ServerError",
     "StreamInterrupted",
+    "StructuredOutputError",
     "ToolArgumentsError",
+    "ToolLoopError",
     "UnsupportedParameterError",
     "error_class_for_status",
 ]
@@ -137,6 +141,28 @@ class ToolArgumentsError(LLMError):
     def __init__(self, message: str = "", *, raw_arguments: str = "") -> None:
         super().__init__(message)
         self.raw_arguments = raw_arguments
+
+
+class ToolLoopError(LLMError):
+    """``run_tools`` reached ``max_rounds`` or ``max_calls``; ``run`` is the ``ToolRun`` so far."""
+
+    def __init__(self, message: str = "", *, run: Any = None) -> None:
+        super().__init__(message)
+        self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self.args, dict(self.__dict__))
+
+
+class StructuredOutputError(LLMError):
+    """An answer that is not what ``response_format`` asked for; ``response`` is all of it."""
+
+    def __init__(self, message: str = "", *, response: Any = None) -> None:
+        super().__init__(message)
+        self.response = response
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self.args, dict(self.__dict__))
 
 
 class ProviderError(LLMError):

@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+#: How the note of a chunk begins that could not be read: text may be missing where it stood.
+MALFORMED = "a malformed chunk was skipped"
+
+
 class StreamEvent(msgspec.Struct, frozen=True):
     """The base of all events; ``event.type`` names the kind."""
 
@@ -110,7 +114,8 @@ class CallEvent(msgspec.Struct, frozen=True):
 
     Attributes:
         name: ``start``, ``wait`` (for a limit or a cooling target), ``attempt`` (one has ended), ``retry``,
-            ``fallback``, ``hedge``, ``restart`` (a broken stream begins again or goes on) or ``end``.
+            ``fallback``, ``hedge``, ``restart`` (a broken stream begins again or goes on), ``repair`` (an answer does
+            not fit its shape) or ``end``.
         call: the call's number in this process.
         model_name: as asked.
         seconds: since the call began.

@@ -32,11 +32,11 @@ _IMPATIENT = "local_rate_limit"
 class _Flight:
     """One request that is made: what its followers wait for."""
 
-    __slots__ = ("done", "error", "followers", "result")
+    __slots__ = ("done", "error", "followed", "result")
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
-        self.followers = 0
+        self.followed = False
         self.result: Any = None
         self.error: LLMError | None = None
 
@@ -123,11 +123,8 @@ async def _once(
         flight = flights.get(key)
         if flight is None:
             return await _lead(flights, key, make, keep), True
-        flight.followers += 1
-        try:
-            await flight.done.wait()
-        finally:
-            flight.followers -= 1
+        flight.followed = True
+        await flight.done.wait()
         if flight.error is not None:
             raise _again(flight.error)
         if flight.result is not None:
@@ -139,11 +136,11 @@ async def _lead(flights: dict[str, _Flight], key: str, make: Callable[[], Awaita
     flight = flights[key] = _Flight()
     try:
         result = await make()
-        if flight.followers:
+        if flight.followed:
             # Now, because the leader's caller may change its own before a follower has looked.
             flight.result = keep(result)
     except LLMError as error:
-        if flight.followers and not isinstance(error, APITimeoutError) and getattr(error, "code", None) != _IMPATIENT:
+        if flight.followed and not isinstance(error, APITimeoutError) and getattr(error, "code", None) != _IMPATIENT:
             flight.error = _again(error)
         raise
     finally:
@@ -211,8 +208,7 @@ class _Shared:
                 self._wake()
         except Exception as error:  # noqa: BLE001  # each reader raises it
             # Without this frame, which holds all that this object does.
-            error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-            self.error = _again(error, cached=False) if isinstance(error, LLMError) else error
+            self.error = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         else:
             self.response = source.response
         self._owner = min(self._readers, default=1)

@@ -1,5 +1,5 @@
 """
-What a client does beside chat: vectors and counts.
+What a client does around a single answer: tools in a loop, another try at a shape, vectors and counts.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from llm_master.lifecycle import Closing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from llm_master.classes import EmbeddingResponse, TokenCount
     from llm_master.policy.deadline import Timeouts
+    from llm_master.tools import ToolRun
 
 __all__ = ["Modalities"]
 
 
 class Modalities(Closing):
-    """The part of ``QueryLLM`` that is no conversation."""
+    """The part of ``QueryLLM`` that is more, or less, than one question."""
 
     _engine: Any
 
@@ -25,6 +28,64 @@ class Modalities(Closing):
 
     def _pool(self, model_name: str, api: str | None) -> Any:
         raise NotImplementedError
+
+    async def query(self, model_name: str, messages: Any = None, **kwargs: Any) -> Any:
+        """One question; see ``QueryLLM``."""
+        raise NotImplementedError
+
+    async def run_tools(
+        self,
+        model_name: str,
+        messages: Any = None,
+        *,
+        tools: Sequence[Any],
+        handlers: Mapping[str, Callable[..., Any]] | None = None,
+        prompt: str | None = None,
+        max_rounds: int = 10,
+        max_calls: int = 50,
+        parallel: bool = True,
+        tool_timeout: float | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> ToolRun:
+        """
+        Ask, run the tools that the model calls, and go on until it answers without calling one.
+
+        Args:
+            tools: Python functions, plain or async, whose types and docstrings become their definitions; or definitions
+                whose functions are in ``handlers``.
+            handlers: functions by the name of their definition.
+            max_rounds: questions to the model at most; max_calls: calls of tools at most.
+            parallel: run the calls of one answer at the same time.
+            tool_timeout: seconds for one call of a tool; what it raises, a timeout too, is shown to the model.
+            timeout: seconds for everything together.
+            kwargs: of every ``query``.
+
+        Raises:
+            ToolLoopError: a bound is reached; ``error.run`` is the run so far.
+            LLMError: as ``query``.
+        """
+        from time import monotonic
+
+        from llm_master.tools import ToolBox, run
+
+        engine = self._engine or self._load_engine()
+        box = ToolBox(tools, handlers, tool_timeout)
+        turns = engine.normalise(messages, prompt=prompt)
+        given = {**kwargs, "tools": box.definitions}
+
+        async def ask(conversation: list[dict[str, Any]], left: float | None) -> Any:
+            return await self.query(model_name, conversation, **given, **({} if left is None else {"timeout": left}))
+
+        return await run(
+            ask,
+            turns,
+            box,
+            max_rounds=max_rounds,
+            max_calls=max_calls,
+            parallel=parallel,
+            deadline=None if timeout is None else monotonic() + timeout,
+        )
 
     async def embed(
         self,

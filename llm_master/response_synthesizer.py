@@ -200,6 +200,7 @@ class QueryLLM(Modalities):
         limit_wait: float | None = None,
         hedge_after: float | None = None,
         cache: bool | None = None,
+        repairs: int = 0,
         **params: Any,
     ) -> LLMResponse | LLMStream:
         """
@@ -225,16 +226,24 @@ class QueryLLM(Modalities):
             limit_wait: seconds to wait for room under limits; 0 fails at once, None is as long as the deadline allows.
             hedge_after: seconds without an answer after which a second target is asked too.
             cache: False neither looks into the client's cache nor keeps the answer.
-            params: everything else goes to the provider, in the names of the chat format.
+            repairs: how often an answer that does not fit ``response_format`` is asked for again.
+            params: everything else goes to the provider, in the names of the chat format. ``tools`` may hold Python
+                functions, ``response_format`` a type or a JSON schema; the value is in ``response.parsed``.
 
         Raises:
             InvalidRequestError: bad input; nothing was sent.
             ModelNotFoundError: ``Unsupported model: NAME``.
             ConfigurationError: a missing key or address.
             ProviderError: the last target's error, with every attempt in ``error.attempts``.
+            StructuredOutputError: the answer does not fit ``response_format``.
         """
         # What only a call needs is imported by the first one.
         engine = self._engine or self._load_engine()
+        wanted, lenient = None, False
+        if "tools" in params or "response_format" in params:
+            given = params.get("response_format")
+            params, wanted = engine.shaped(params)
+            lenient = params.get("response_format") is given
         if params or extra_headers:
             engine.check_params(
                 model_name, params if extra_headers is None else {**params, "extra_headers": extra_headers}
@@ -264,6 +273,8 @@ class QueryLLM(Modalities):
             work = engine.work(call, steps, stream=stream, on_interrupt=on_interrupt, cache=cache, api=api)
         else:
             work = call.run(steps, engine.limits_of(call))
+        if wanted is not None:
+            work = engine.in_shape(call, work, steps, wanted, stream=stream, lenient=lenient, repairs=repairs)
         return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # the engine is loaded late
 
     def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:

@@ -52,6 +52,14 @@ class Resumption:
         self._steps = steps
         self.mode = mode
 
+    @property
+    def has_more(self) -> bool:
+        """Whether another target, or another attempt, is left."""
+        call = self.call
+        here = self._steps[call.at]
+        most: int = max(call.policy.max_attempts, len(here.pool.places))
+        return bool(call.at + 1 < len(self._steps) or call.tries < most)
+
     async def go_on(self, cut: StreamInterrupted, mode: str) -> StreamSource:
         """
         The source that takes the place of a broken one.

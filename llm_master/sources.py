@@ -9,8 +9,8 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from llm_master.errors import APIConnectionError, APITimeoutError, ProviderError, StreamInterrupted
-from llm_master.events import UsageEvent
+from llm_master.errors import APIConnectionError, APITimeoutError, ProviderError, ResponseError, StreamInterrupted
+from llm_master.events import MALFORMED, UsageEvent
 from llm_master.stream import StreamSource
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ class WireSource(StreamSource):
             self.batch = ()
             raise self._interrupted(self._broken) from self._broken
         fold = self._fold
+        if self.strict and fold.notes and not fold.done:
+            self._check_read()
         if not fold.done:
             try:
                 if fold.complete:
@@ -174,6 +176,20 @@ class WireSource(StreamSource):
         self.batch = ()
         self.response = self._end()
         return False
+
+    def _check_read(self) -> None:
+        """Stop reading an answer of which something is missing."""
+        note = next((note for note in self._fold.notes if note.startswith(MALFORMED)), None)
+        if note is not None:
+            target = self._target
+            raise self._interrupted(
+                ResponseError(
+                    f"{note}; try again or give a fallback_model=",
+                    provider=target.provider,
+                    model=target.model,
+                    status_code=self._stream.status,
+                )
+            )
 
     def _end(self) -> LLMResponse:
         response: LLMResponse = self._fold.response()

@@ -203,8 +203,7 @@ _publishers = cache(Publisher)
 
 def publisher(directory: str) -> Publisher:
     """The one of this process for a directory."""
-    # A value of a .env file is a str that hides itself, which the cache would take for another.
-    return _publishers(os.path.abspath(str(directory)))  # noqa: PTH100  # Path.resolve would follow links
+    return _publishers(os.path.abspath(directory))  # noqa: PTH100  # Path.resolve would follow links
 
 
 def _breakers(sources: tuple[weakref.ref[Source], ...]) -> Iterator[BreakerState]:

@@ -8,7 +8,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import LLMError, StreamInterrupted
-from llm_master.events import EndEvent, StreamEvent, TextEvent
+from llm_master.events import DiscardEvent, EndEvent, StreamEvent, TextEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -24,11 +24,13 @@ class StreamSource:
     Where a stream's pieces come from.
 
     ``batch`` holds pieces not given out yet: ``str`` for text, events for the rest. ``response`` is the whole answer
-    once the source ended, None before.
+    once the source ended, None before. With ``strict`` a chunk that cannot be read is an interruption, else it is
+    skipped.
     """
 
     batch: Sequence[str | StreamEvent] = ()
     response: LLMResponse | None = None
+    strict = False
 
     async def advance(self) -> bool:
         """Put the next pieces into ``batch``; False when the answer is whole and nothing more comes."""
@@ -55,12 +57,18 @@ class LLMStream:
         ProviderError: the provider reported an error.
     """
 
-    __slots__ = ("_resumption", "_source", "_started")
+    __slots__ = ("_lenient", "_resumption", "_source", "_started", "_wanted")
 
     def __init__(self, source: StreamSource, resumption: Any = None) -> None:
         self._source = source
         self._resumption = resumption
         self._started = False
+        self._wanted: Any = None
+        self._lenient = False
+
+    def wants(self, wanted: Any, *, lenient: bool) -> None:
+        """Have the answer's value put into ``response.parsed`` when it is whole."""
+        self._wanted, self._lenient = wanted, lenient
 
     @property
     def response(self) -> LLMResponse:
@@ -68,6 +76,11 @@ class LLMStream:
         response = self._source.response
         if response is None:
             raise LLMError("the stream has not ended yet: read it to its end, then take stream.response")
+        if self._wanted is not None:
+            from llm_master.structured import fulfil
+
+            wanted, self._wanted = self._wanted, None
+            fulfil(response, wanted, lenient=self._lenient)
         return response
 
     def __aiter__(self) -> AsyncIterator[str]:
@@ -156,16 +169,41 @@ class LLMStream:
         finally:
             self._over()
 
+    async def objects(self) -> AsyncGenerator[Any, None]:
+        """
+        The JSON value of the answer while it comes: each time more of it is certain, all that is known by then.
+
+        What is still open is left out, an open string is as long as it has come. The last one is
+        ``response.parsed`` where a ``response_format`` was given.
+        """
+        from llm_master.schemas import complete_json
+
+        text, last = "", None
+        async for event in self.events():
+            if isinstance(event, DiscardEvent):
+                text = ""
+            elif isinstance(event, TextEvent):
+                text += event.text
+                value = complete_json(text)
+                if value is not None and value != last:
+                    last = value
+                    yield value
+        parsed = self.response.parsed
+        if parsed is not None:
+            yield parsed
+
     async def text(self) -> str:
         """
         Read the stream to its end and return the whole text.
 
-        Nothing was shown yet, so a stream that breaks off begins again on the next target.
+        Nothing was shown yet, so a stream that breaks off begins again on the next target; so does one with a
+        chunk that cannot be read, as long as there is a target left to ask.
         """
         if self._source.response is None:
             self._begin()
             try:
                 while True:
+                    self._source.strict = self._resumption is not None and self._resumption.has_more
                     try:
                         if not await self._source.advance():
                             break

@@ -356,6 +356,17 @@ def test_a_key_that_is_not_set_is_named_and_does_not_hide_the_others(team, tmp_p
     assert "TEAM_CLAUDE_KEY" in found["claude-sonnet-4-5 (fallback)"][1]
 
 
+def test_a_fallback_that_is_a_model_of_the_file_stands_once(tmp_path):
+    (tmp_path / "a.toml").write_text(
+        '[models.a]\nprovider = "local"\nmodel = "local"\nfallbacks = ["b", "local"]\n'
+        '[models.b]\nprovider = "local"\nmodel = "local"\nfallbacks = ["a", "local"]\n'
+    )
+    found = examined(tmp_path, "--settings", "a.toml", "--offline")
+    assert [check for check in found if not check.endswith("set-up")] == [
+        *("version", "settings", "a", "b", "local (fallback)")
+    ]
+
+
 def test_an_address_of_the_file_is_reached_for_once_and_without_a_key(healthy, fault_server, tmp_path):
     text = "[models.m]\n" + 2 * (
         f'[[models.m.deployments]]\nprovider = "openai"\nmodel = "x"\nbase_url = "{fault_server.url}/v1"\n'

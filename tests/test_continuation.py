@@ -63,6 +63,25 @@ def turn(content: Any, **more: Any) -> dict[str, Any]:
             [ASK, turn([{"type": "file", "file": {}}, {"type": "text", "text": "c"}])],
         ),
         ([ASK, turn([])], "c", False, [ASK, turn([{"type": "text", "text": "c"}]), GO_ON]),
+        (
+            [ASK, turn([{"type": "refusal", "text": "no"}])],
+            "c",
+            True,
+            [ASK, turn([{"type": "refusal", "text": "no"}, {"type": "text", "text": "c"}])],
+        ),
+        (
+            [ASK, turn([{"type": "text", "text": None}])],
+            "c",
+            True,
+            [ASK, turn([{"type": "text", "text": None}, {"type": "text", "text": "c"}])],
+        ),
+        ([ASK, turn("x", function_call={})], "c", True, [ASK, turn("xc", function_call={})]),
+        (
+            [ASK, turn("x", function_call={"name": "f"})],
+            "c",
+            True,
+            [ASK, turn("x", function_call={"name": "f"}), turn("c")],
+        ),
         # A turn that calls tools, or says nothing, is no beginning of this one.
         ([ASK, turn("x", tool_calls=[1])], "c", True, [ASK, turn("x", tool_calls=[1]), turn("c")]),
         ([ASK, turn(None, opaque={})], "c", True, [ASK, turn(None, opaque={}), turn("c")]),
@@ -202,6 +221,17 @@ def test_of_several_repetitions_the_longest_counts() -> None:
     assert join("so ho ho abcd, ho ho abcd,", "ho ho abcd, ho he") == " ho he"
     # The word of the longest goes on, though it was complete; a shorter one's does not.
     assert join("ab cdefg ab cdefg ab cdefg ", "ab cdefg ab cdefgh") == "ab cdefgh"
+    # The text so far fits at the beginning of the partial text, then only further on.
+    assert {join("ab cdefg ab cdefg ab cdefgh", "ab cdefg ab cdefgh Z", step=step) for step in range(1, 21)} == {" Z"}
+
+
+def test_what_is_searched_for_has_an_end() -> None:
+    assert join("x abcd" + "e" * 996, "abcd" + "e" * 996 + "!") == "!"
+    assert len(join("x abcd" + "e" * 997, "abcd" + "e" * 997 + "!")) == 1002
+    for length, shown in ((64, "Two"), (65, "\n" + " " * 64 + "Two")):
+        space = "\n" + " " * (length - 1)
+        assert join("One.\t" + space, space + "Two", prefill=True) == shown
+        assert join("One." + space, space + "Two", prefill=True) == "Two", "the beginning, however long"
 
 
 # -- when it is shown ---------------------------------------------------------------------------------------------
@@ -229,6 +259,9 @@ def test_whitespace_at_the_seam_waits_for_no_more_than_was_given() -> None:
     again = Joiner("One two.\n\n", prefill=True)
     assert [again.feed(piece) for piece in ("One two.", "\n", "\n", "\n", "x")] == ["", "", "", "\n", "x"]
     assert again.dropped == 10
+    early = Joiner("One two.\n\n", prefill=True)
+    assert (early.feed("One two."), early.feed("\n\n"), early.dropped) == ("", "", 10)
+    assert Joiner("One two.\n\n\n\n", prefill=True).feed("Th") == "Th"
 
 
 def test_after_the_end_nothing_is_left() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -18,7 +19,14 @@ import pytest
 from support.behaviours import ok
 from support.command import PICTURE, ROOT, run, summary
 
+from llm_master import BreakerPolicy, HedgePolicy, RetryPolicy, Timeouts, admission
+from llm_master.chain import _PATIENT
+from llm_master.policy.budget import BudgetPolicy
+from llm_master.policy.estimate import DEFAULT_OUTPUT
+from llm_master.policy.limits_redis import RedisLimiter
 from llm_master.rows import ProviderRow
+from llm_master.settings import check
+from llm_master.settings_parts import CacheSettings
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -68,6 +76,7 @@ def test_every_block_says_its_language():
     assert {block.language for block in BLOCKS} <= {"python", "console", "json", "text", "toml"}
     assert {page.name for page in PAGES} >= {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cli.md", "providers.md"}
     assert len([block for block in of("python") if block.page.name == "README.md"]) >= 8
+    assert len([block for block in of("python") if block.page.name == "reliability.md"]) >= 10
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
@@ -79,10 +88,21 @@ def runnable(text: str) -> str:
     return text + ends
 
 
+SETTINGS = "llm_master.toml"
+
+
+def settings_before(block: Block) -> str:
+    """The settings file that the page shows before a block, one that names itself in its first line."""
+    files = [each.text for each in of("toml") if each.page == block.page and each.line < block.line]
+    return next((text for text in reversed(files) if text.startswith(f"# {SETTINGS}\n")), "")
+
+
 @pytest.mark.parametrize("block", of("python"), **named)
 def test_a_python_block_runs(block, fault_server, tmp_path):
     fault_server.default = ok("A fine answer.")
     (tmp_path / "picture.png").write_bytes(PICTURE)
+    settings = settings_before(block) if SETTINGS in block.text else ""
+    (tmp_path / SETTINGS).write_text(settings, encoding="utf-8")
     env = {
         "OPENAI_BASE_URL": f"{fault_server.url}/v1",
         "OPENAI_API_KEY": "sk-test-0123456789abcdef",
@@ -94,8 +114,14 @@ def test_a_python_block_runs(block, fault_server, tmp_path):
     done = run(*program, folder=tmp_path, env=env, command=(sys.executable,))
     assert (done.code, done.err) == (0, "")
     assert bool(re.search(r"\w", done.out)) is ("print(" in block.text)
-    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
-    assert bool(fault_server.requests) is ('"gpt-4o-mini"' in block.text)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, "picture.png"]
+    assert bool(fault_server.requests) is ('"gpt-4o-mini"' in block.text + settings)
+
+
+@pytest.mark.parametrize("block", of("toml"), **named)
+def test_a_settings_file_that_is_shown_has_no_mistake(block, tmp_path):
+    (tmp_path / SETTINGS).write_text(block.text, encoding="utf-8")
+    assert check(tmp_path / SETTINGS) == []
 
 
 def test_the_picture_is_sent(fault_server, tmp_path):
@@ -140,7 +166,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 COMMANDS = [(block, words) for block in of("console") for words in commands(block.text)]
-OTHERS = {"cat", "pip", "git", "cd"}
+OTHERS = {"cat", "pip", "git", "cd", "export"}
 
 
 def test_the_commands_are_seen():
@@ -230,7 +256,7 @@ def test_the_page_of_the_command_line_is_up_to_date(monkeypatch, columns):
 
 def test_the_page_says_what_the_command_says(tmp_path):
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    for own in ([], ["ask"], ["models"], ["providers"], ["doctor"]):
+    for own in ([], ["ask"], ["models"], ["providers"], ["doctor"], ["check"]):
         said = run(*own, "--help", folder=tmp_path, env={"COLUMNS": "100"}).out
         assert f"\n```text\n{said.strip()}\n```\n" in page
 
@@ -280,6 +306,61 @@ def test_files_named_in_the_text_exist():
     }
     assert len(named_files) >= 4
     assert [(page.name, name) for page, name in sorted(named_files) if not (ROOT / name).exists()] == []
+
+
+RELIABILITY = " ".join((ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").split())
+POLICIES = {each.__name__: each for each in (Timeouts, RetryPolicy, BreakerPolicy)}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_defaults_that_are_stated_are_those_of_the_code(name):
+    (given,) = re.findall(rf"Defaults: `{name}\((.*?)\)`", RELIABILITY)
+    stated = {key: float(value) for key, value in re.findall(r"(\w+)=([\d.]+)", given)}
+    assert stated == {key: getattr(POLICIES[name](), key) for key in POLICIES[name].__struct_fields__}
+
+
+def test_the_numbers_that_are_stated_are_those_of_the_code():
+    breaker, budget, cache = BreakerPolicy(), BudgetPolicy(), CacheSettings(kind="memory")
+    store = {name: each.default for name, each in inspect.signature(RedisLimiter).parameters.items()}
+    auth, quota = admission._AUTH_REST, admission._QUOTA_REST
+    timeouts = [f"| `{name}` | {getattr(Timeouts(), name):g} |" for name in Timeouts.__struct_fields__]
+    said = [
+        *timeouts,
+        f"pays in {budget.ratio:g} of a retry, each retry takes one, and {budget.floor} a second are free",
+        f"at most {1 + budget.ratio:g} requests a call and {budget.floor} a second",
+        f"| {quota:g} s or as long as it asks, for all models of this key |",
+        f"| `AuthenticationError` | 401 | no | yes | {auth:g} s, for all models of this key |",
+        f"| `PermissionDeniedError` | 403 | no | yes | {auth:g} s |",
+        f"for the {auth:g} s and {quota:g} s of the table",
+        f"opens after {breaker.failures} failures in a row, or when half of at least {breaker.min_calls} calls",
+        f"calls of the last {breaker.window_seconds:g} s",
+        f"{breaker.cooldown:g} s at first, doubled with each probe that fails, {breaker.max_cooldown:g} s at most",
+        f"A timeout of less than {_PATIENT:g} s",
+        f"or {DEFAULT_OUTPUT} when it sets none",
+        f"A command may take {store['timeout'] * 1000:g} ms",
+        f"is left alone for {store['rest']:g} s",
+        f"back after {store['lease']:g} s",
+        f"hedged at most, {HedgePolicy(after=1.0).max_share:g} unless",
+        f"(`ttl`, {cache.ttl:g} s)",
+        f"(`max_entries`, {cache.max_entries})",
+    ]
+    assert [each for each in said if each not in RELIABILITY] == []
+    assert breaker.failure_rate == 0.5
+
+
+def test_every_error_field_and_event_is_described():
+    from llm_master import Attempt, errors, events
+
+    classes = {name for name in errors.__all__ if name.endswith("Error") or name == "StreamInterrupted"}
+    # Those that no call to a provider raises.
+    others = {"LLMError", "MissingKeyError", "ContentModerationError", "ToolArgumentsError"}
+    table = RELIABILITY.partition("## What an error means")[2].partition("## Streams")[0]
+    assert {name for name in classes - others if f"`{name}`" not in table} == set()
+    happened = RELIABILITY.partition("## What happened")[2].partition("## Settings file")[0]
+    assert {name for name in Attempt.__struct_fields__ if f"`{name}`" not in happened} == set()
+    told = set(re.findall(r"``(\w+)``", events.CallEvent.__doc__.partition("name:")[2].partition("call:")[0]))
+    assert "hedge" in told
+    assert {name for name in told if f"| `{name}` |" not in happened} == set()
 
 
 def test_the_row_that_is_shown_is_a_row():

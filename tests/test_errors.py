@@ -48,6 +48,8 @@ TREE = {
     "UnsupportedParameterError": ("InvalidRequestError",),
     "ContentModerationError": ("LLMError",),
     "ToolArgumentsError": ("LLMError",),
+    "ToolLoopError": ("LLMError",),
+    "StructuredOutputError": ("LLMError",),
     "ProviderError": ("LLMError",),
     "APIConnectionError": ("ProviderError",),
     "APITimeoutError": ("ProviderError", "TimeoutError"),

@@ -133,6 +133,7 @@ SOUND = "UklGRg" * 40_000
         ({"type": "input_audio", "input_audio": {"data": SOUND, "format": "mp3"}}, 961),
         ({"type": "input_audio", "input_audio": {"data": SOUND, "format": "wav"}}, 185),
         ({"type": "input_audio", "input_audio": {"data": SOUND, "format": 7}}, 961),
+        ({"type": "input_audio", "input_audio": {"data": SOUND, "format": ["mp3"]}}, 961),
         ({"type": "input_audio", "input_audio": None}, 1),
         ({"type": "file", "file": {"file_id": "file-1"}}, 2000),
         ({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64," + SOUND}}, 2400),
@@ -143,13 +144,27 @@ SOUND = "UklGRg" * 40_000
 )
 def test_media_count_flat_or_by_length_and_never_as_text(part: dict[str, Any], tokens: int) -> None:
     found = more([{"role": "user", "content": [part]}])
-    assert tokens <= found <= tokens + 5
-    assert more([{"role": "user", "content": [part, part]}]) == pytest.approx(2 * found, abs=5)
+    assert found == tokens + 2, "two for the list"
+    assert more([{"role": "user", "content": [part, part]}]) == 2 * tokens + 2
+
+
+def test_the_flat_figures_are_those_documented() -> None:
+    assert (DEFAULT_OUTPUT, IMAGE) == (1024, 1600)
+
+
+def test_numbers_and_entries_count_a_little() -> None:
+    def of(value: Any) -> int:
+        return more([{"role": "assistant", "content": [{"type": "tool_use", "input": value}]}])
+
+    empty = of(None)
+    assert [of(value) - empty for value in (7, 7.5, True, {}, [], [7, 7], {"a": {"b": 7}})] == [2, 2, 0, 2, 0, 4, 6]
+    assert of({"type": ["image_url"], "text": "word " * 100}) > 150, "a type that is none"
 
 
 def test_data_in_an_unknown_part_is_no_text_either() -> None:
     assert more([{"role": "user", "content": [{"type": "scan", "scan": {"data": IMAGE_DATA}}]}]) < 20
     assert more([{"role": "user", "content": [{"type": "scan", "text": "data: " + "word " * 100}]}]) > 150
+    assert more([{"role": "user", "content": [{"type": "text", "text": "x;base64," + "word " * 100}]}]) > 150
     result = {"type": "tool_result", "content": [{"type": "image", "source": {"data": IMAGE_DATA}}]}
     assert IMAGE <= more([{"role": "user", "content": [result]}]) <= IMAGE + 10
 
@@ -192,6 +207,8 @@ def test_a_schema_that_is_no_json_counts_flat() -> None:
         ({"max_output_tokens": 9}, 9),
         ({"max_tokens": 7, "max_output_tokens": 9}, 9),
         ({"max_tokens": 7, "n": 3}, 21),
+        ({"max_tokens": 1, "n": 1}, 1),
+        ({"thinking_budget": 100, "thinking": {"budget_tokens": 50}}, 100 + DEFAULT_OUTPUT),
         ({"n": 3}, 3 * DEFAULT_OUTPUT),
         ({"max_tokens": 0, "temperature": 1}, DEFAULT_OUTPUT),
         # Thinking below the maximum is a part of it, else it comes on top of the answer.

@@ -18,6 +18,11 @@ EXPECTED = {
     "ask": r"(?s).*\w.*\n[1-9]\d* tokens in, [1-9]\d* out, cost 0\n",
     "fallback": r"(?s).*\w.*\nopenai error APIConnectionError\nlocal ok \n",
     "json_schema": r"name: .+\nage: -?\d+\n",
+    "reliable": (
+        r"(?s)attempt: openai (east|west) error\nretry: team-chat\nattempt: openai (?!\1)(east|west) error\n"
+        r"fallback: local\nattempt: local  ok\n.*\w.*\n"
+        r"east closed failures in a row: 1\nwest closed failures in a row: 1\n"
+    ),
     "stream": r"(?s).*\w.*\nfirst token after \d+(\.\d+)? s\n",
     "tools": r"(?s)the model calls get_weather \{'city': '[^']+'\}\n.*\w.*\n",
 }

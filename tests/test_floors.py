@@ -20,11 +20,22 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "catalogue", "toml_lines"),
-        *("dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock"),
+        *("dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "sigv4"),
     ),
-    ("events", "messages", "pricing", "resolution", "settings_parts", "settings_rules"),
+    (
+        "addresses",
+        "events",
+        "messages",
+        "pricing",
+        "resolution",
+        "schemas",
+        "settings_parts",
+        "settings_rules",
+        "functions",
+    ),
+    ("structured",),
     ("wire",),
-    ("endpoint",),
+    ("endpoint", "sigv4"),
     ("incoming",),
     ("transport",),
     ("policy",),
@@ -32,16 +43,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("record", "state"),
     ("admission", "sources", "custom", "blocking", "providers", "flights"),
     ("base_provider", "chain"),
-    ("resume", "assembly", "arguments", "lifecycle"),
+    ("resume", "assembly", "arguments", "lifecycle", "tools"),
     ("calls", "modalities"),
     ("caching",),
     ("engine",),
     ("response_synthesizer",),
-    ("bulk", "tools", "structured", "patterns"),
+    ("bulk", "patterns"),
     ("ledger",),
     ("compat", "gateway", "cli"),
 )
-WIRE = 4
+WIRE = 5
 
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
 # of providers may use their own family (the beginning of their names), those of wire also sse.

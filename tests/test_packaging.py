@@ -74,12 +74,16 @@ PUBLIC = [
     "ServerError",
     "StreamEvent",
     "StreamInterrupted",
+    "StructuredOutputError",
     "TextEvent",
     "Timeouts",
     "ToolArgumentsError",
     "ToolCall",
     "ToolCallDeltaEvent",
     "ToolCallEvent",
+    "ToolLoopError",
+    "ToolResult",
+    "ToolRun",
     "UnifiedProvider",
     "UnsupportedParameterError",
     "Usage",
@@ -194,7 +198,7 @@ def test_what_setup_cfg_promises() -> None:
     runtime = {Requirement(line).name for line in config["options"]["install_requires"].strip().splitlines()}
     assert runtime == {
         *("openai", "anthropic", "requests", "python-dotenv", "tenacity"),
-        *("aiohttp", "msgspec", "genai-prices", "typer", "rich"),
+        *("aiohttp", "msgspec", "genai-prices", "jiter", "typer", "rich"),
     }
 
 

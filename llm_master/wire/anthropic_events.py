@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from llm_master.classify import excerpt
+from llm_master.events import MALFORMED
 from llm_master.wire.anthropic_answer import UNREADABLE, WireUsage
 
 __all__ = [
@@ -184,7 +185,7 @@ def _tolerate(payload: bytes, note: Callable[[str], None]) -> Event | None:
     try:
         found = msgspec.json.decode(payload)
     except UNREADABLE:
-        note(f"a malformed chunk was skipped: {excerpt(payload)}")
+        note(f"{MALFORMED}: {excerpt(payload)}")
         return None
     kind = found.get("type") if isinstance(found, dict) else ""
     if kind not in _KINDS and kind != "":

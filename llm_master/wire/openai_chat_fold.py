@@ -11,7 +11,7 @@ from typing import Any
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
 from llm_master.errors import ResponseTooLargeError
-from llm_master.events import StreamEvent
+from llm_master.events import MALFORMED, StreamEvent
 from llm_master.rows import ChatDialect
 from llm_master.wire.openai_chat_decode import failed_choice, hidden_error, no_choices, unreadable
 from llm_master.wire.openai_chat_draft import Draft
@@ -256,7 +256,7 @@ class Fold:
             try:
                 chunk = read_shape(repaired)
             except ValueError:
-                self._draft.note(f"a malformed chunk was skipped: {excerpt(text)}")
+                self._draft.note(f"{MALFORMED}: {excerpt(text)}")
                 return
             self._draft.note("bytes that are no UTF-8 were replaced")
             text = repaired

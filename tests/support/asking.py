@@ -10,7 +10,8 @@ import hashlib
 from typing import Any
 
 from llm_master import Attempt, LLMConfig, LLMError, LLMResponse, LLMStream, QueryLLM, RetryPolicy, Timeouts
-from llm_master.policy.budget import shared_budget
+from llm_master.policy.budget import BudgetPolicy, shared_budget
+from llm_master.policy.limits import MemoryLimiter
 from support.bodies import CHAT, MESSAGES, Family
 from support.exchange import Seen
 from support.fault_server import FaultServer
@@ -85,11 +86,15 @@ def serve(server: FaultServer, family: Family, script: Any, prefix: str = "") ->
 
 def client(server: FaultServer, prefix: str = "", **options: Any) -> QueryLLM:
     """A client both of whose providers are the server; ``base_urls`` replaces addresses."""
-    # Retries are rationed over the whole process, and the tests before this one have used theirs.
-    shared_budget().reset_after_fork()
+    # Retries are rationed over the whole process; here each call shall have those that it needs.
+    budget = shared_budget()
+    budget.policy = BudgetPolicy(floor=10_000)
+    budget.reset_after_fork()
     urls = {name: f"{server.url}{prefix}/{name}" for name in PROVIDERS.values()} | options.pop("base_urls", {})
     config = LLMConfig(openai_api_key=KEYS[CHAT], anthropic_api_key=KEYS[MESSAGES], base_urls=urls)
-    return QueryLLM(config, **({"retry": FAST} | options))
+    # Limits of its own: what a server's headers say of one test holds for no other that runs at the same time.
+    options.setdefault("retry", FAST)
+    return QueryLLM(config, limiter=MemoryLimiter(), **options)
 
 
 async def ask(
