@@ -267,19 +267,28 @@ class Call(Chain):
 
         twin = self._twin()
         hedges = self.hedges
-        other = steps[1:] or steps
         if hedges is not None:
             hedges.deposit()
+        offset = 0
 
         async def second() -> Any:
+            # Behind the target that the first is at by now; when that is the last one, the same once more.
+            nonlocal offset
+            offset = min(self.at + 1, len(steps) - 1)
+            other = steps[offset:]
             self.tell("hedge", wait=self.hedge_after, target=other[0].pool.asked)
             return await make(twin, other)
 
-        found, winner = await race(
-            lambda: make(self, steps), second, self.hedge_after, hedges.try_hedge if hedges else bool, _discard
-        )
+        try:
+            found, winner = await race(
+                lambda: make(self, steps), second, self.hedge_after, hedges.try_hedge if hedges else bool, _discard
+            )
+        except ProviderError as error:
+            # The one that failed first knows nothing of what the other did after it.
+            error.attempts = tuple(self.attempts)
+            raise
         if winner == 1:
-            self.last, self.at = twin.last, twin.at + (1 if steps[1:] else 0)
+            self.last, self.at, self.tries = twin.last, twin.at + offset, twin.tries
         if isinstance(found, LLMResponse):
             found.attempts = tuple(self.attempts)
         return found

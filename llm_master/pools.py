@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Place", "Pool", "limit_of"]
 
 
+# In these words a limiter is told of a stop.
+_REMAINING, _RESET = "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"
+
+
 class Place:
     """
     One deployment of a model.
@@ -47,11 +51,12 @@ class Place:
             target.heed = self.heed
 
     def heed(self, headers: Mapping[str, str]) -> None:
-        """Look at the headers of a good answer; a provider that allows nothing more is left alone until its reset."""
-        if provider_stop(headers) > 0.0:
+        """Look at the headers of a good answer; a provider that allows nothing more is left alone until it does."""
+        seconds = provider_stop(headers, partial=True)
+        if seconds > 0.0:
             if not self.limits:
                 self.limits = (self._watch,)
-            self._observe((self._watch.key,), headers)
+            self._observe((self._watch.key,), {_REMAINING: "0", _RESET: f"{seconds:.6f}s"})
 
 
 def room_of(limits: Sequence[Limit]) -> int | None:

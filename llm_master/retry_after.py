@@ -61,9 +61,16 @@ def retry_after_seconds(headers: Mapping[str, str], details: Any = None, *, now:
     return provider_stop(headers, now) or None
 
 
-def provider_stop(headers: Mapping[str, str], now: float | None = None) -> float:
+# The share of a spent limit of tokens that is waited for: one call seldom needs the whole of it.
+_ENOUGH = 0.1
+
+
+def provider_stop(headers: Mapping[str, str], now: float | None = None, *, partial: bool = False) -> float:
     """
     Seconds for which a provider's ratelimit headers allow nothing more; 0 when they do.
+
+    A reset is the moment at which a limit is whole again. Room for one request comes back long before: ``partial`` is
+    the time until then, the reset over the limit, and for tokens a tenth of it.
 
     Read are ``x-ratelimit-*-requests`` and ``-tokens`` and ``anthropic-ratelimit-*``. A count whose limit is not
     positive says nothing (Azure sends -1 and 0); a reset that cannot be read or is over a day away neither.
@@ -71,6 +78,7 @@ def provider_stop(headers: Mapping[str, str], now: float | None = None) -> float
     Args:
         headers: the answer's headers, looked up without regard to case by the mapping.
         now: UNIX time in seconds, for resets given as a date; None reads the clock.
+        partial: whether room for the next call is enough.
     """
     longest = 0.0
     for limit, remaining, reset in _HEADERS:
@@ -81,6 +89,8 @@ def provider_stop(headers: Mapping[str, str], now: float | None = None) -> float
         if allowed is not None and not (_number(allowed) or 0.0) > 0.0:
             continue
         seconds = _reset(headers.get(reset) or "", now)
+        if seconds is not None and partial:
+            seconds *= _ENOUGH if "tokens" in limit else 1.0 / (_number(allowed) or 1.0)
         if seconds is not None and seconds > longest:
             longest = seconds
     return longest

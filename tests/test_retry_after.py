@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_master.retry_after import google_details, retry_after_seconds
+from llm_master.retry_after import google_details, provider_stop, retry_after_seconds
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -141,3 +141,21 @@ def test_whatever_is_sent_the_wait_is_sane(headers: dict[str, str], details: Any
 def test_the_details_of_a_google_error_are_dicts_in_a_list() -> None:
     assert google_details([{"a": 1}, None, "x", {}]) == [{"a": 1}, {}]
     assert google_details({"a": 1}) == google_details(None) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "whole", "next_room"),
+    [
+        ({"x-ratelimit-limit-requests": "60", **_resets("60s", None)}, 60.0, 1.0),
+        ({"x-ratelimit-limit-requests": "10000", **_resets("6m0s", None)}, 360.0, 0.036),
+        (_resets("12s", None), 12.0, 12.0),
+        ({"x-ratelimit-limit-tokens": "30000", **_resets(None, "20s")}, 20.0, 2.0),
+        ({"x-ratelimit-limit-requests": "-1", **_resets("60s", None)}, 0.0, 0.0),
+        (_anthropic("requests", "2023-11-14T22:14:10Z"), 50.0, 1.0),
+    ],
+)
+def test_room_for_one_call_comes_back_before_a_limit_is_whole(
+    headers: dict[str, str], whole: float, next_room: float
+) -> None:
+    assert provider_stop(headers, NOW) == pytest.approx(whole)
+    assert provider_stop(headers, NOW, partial=True) == pytest.approx(next_room)

@@ -223,6 +223,10 @@ class Fold:
                 self.complete = True
                 if event.delta.stop_reason == "refusal":
                     pieces.append(RefusalEvent(refusal_of(event.delta.stop_details, self._gather().content)))
+                if event.usage is not None:
+                    # Reason and usage are all that was missing: a server that forgets the last event is not waited for.
+                    self._finish(pieces)
+                    self.done = True
         elif isinstance(event, MessageStop):
             self._finish(pieces)
             self.done = True
