@@ -8,6 +8,7 @@ import importlib
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llm_master.addresses import base_url, given_url
 from llm_master.catalogue import load_rows
 from llm_master.classes import BaseLLMProvider, LLMResponse, Request
 from llm_master.config import LLMConfig
@@ -116,11 +117,8 @@ class UnifiedProvider(BaseLLMProvider):
         client_class = self.row.client_class or getattr(importlib.import_module(package), name)
         target = self.target("client")  # checks key and address and resolves overrides
         key = self.config.key_for(self.row.api_key_attr or "", self.row.key_variables) or self.row.api_key
-        base, _ = self.config.url_for(self.name, *self.row.aliases) or (self.row.base_url, False)
-        if base is None:
-            raise ConfigurationError(
-                f"{self.name} has no base URL for its SDK client; set {self.name.upper()}_BASE_URL"
-            )
+        given = given_url(self.row, self.config)
+        base = given[0] if given is not None and given[1] else base_url(self.row, self.config)
         del target
         return client_class(api_key=key or "none", base_url=base.removesuffix(cut) if cut else base, max_retries=0)
 
@@ -143,8 +141,8 @@ class UnifiedProvider(BaseLLMProvider):
 
         limits = Timeouts()
         headers = kwargs.pop("extra_headers", None)
-        request = Request(self.name, model, messages, kwargs, headers=headers)
         target = self.target(model)
+        request = Request(self.name, target.model, messages, kwargs, headers=headers)
         try:
             return await target.send(request, aiohttp.ClientTimeout(total=limits.total, sock_connect=limits.connect))
         finally:

@@ -50,6 +50,7 @@ KEY_VARIABLES: dict[str, tuple[str, ...]] = {
     "databricks": ("DATABRICKS_TOKEN",),
     "scaleway": ("SCW_SECRET_KEY",),
     "ovhcloud": ("OVHCLOUD_API_KEY", "OVH_AI_ENDPOINTS_ACCESS_TOKEN"),
+    "vertex": ("VERTEX_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN"),
     "recraft": ("RECRAFT_API_TOKEN", "RECRAFT_API_KEY"),
     "replicate": ("REPLICATE_API_TOKEN",),
     "fal": ("FAL_KEY", "FAL_API_KEY"),
@@ -204,7 +205,11 @@ class LLMConfig:
         found = self._first_set(variables or _key_variables(attr.removesuffix(_KEY_SUFFIX)))
         return _clean_key(attr, found[1], f"environment variable {found[0]}") if found else None
 
-    def url_for(self, name: str, *aliases: str) -> tuple[str, bool] | None:
+    def variable_for(self, variables: Sequence[str]) -> tuple[str, str] | None:
+        """The first variable that is set in the environment, else in the ``.env`` file, and its value; or None."""
+        return self._first_set(variables)
+
+    def url_for(self, name: str, *aliases: str, variables: Sequence[str] = ()) -> tuple[str, bool] | None:
         """
         The address set for a provider and whether it is a full endpoint; None when there is none.
 
@@ -214,6 +219,7 @@ class LLMConfig:
         Args:
             name: the provider's key; case does not matter.
             aliases: other names of it, tried after the key.
+            variables: environment variables of the vendor's own that hold a base, tried last.
 
         Raises:
             ConfigurationError: the address is not an http(s) URL; the message shows the corrected form.
@@ -221,12 +227,12 @@ class LLMConfig:
         names = [each.lower() for each in (name, *aliases)]
         prefixes = [_variable_prefix(each) for each in names]
         found = self._url_field(names) or self._first_set(
-            [f"{prefix}_{kind}" for prefix in prefixes for kind in ("API_URL", "BASE_URL")]
+            [*(f"{prefix}_{kind}" for prefix in prefixes for kind in ("API_URL", "BASE_URL")), *variables]
         )
         if found is None:
             return None
         full = found[0].endswith(("api_urls", "_API_URL"))
-        return _checked_url(found[1], name, full=full), full
+        return _checked_url(found[1], name, full=full, variable=found[0] if found[0] in variables else None), full
 
     # What these two find is a Secret and nothing else of it stays in a frame that fails: a traceback may show locals.
 
@@ -307,13 +313,13 @@ def _explicit_urls(attr: str, value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _checked_url(url: Any, name: str, *, full: bool) -> str:
+def _checked_url(url: Any, name: str, *, full: bool, variable: str | None = None) -> str:
     field_name = "api_urls" if full else "base_urls"
     problem = (
         _url_problem(url, name, full=full) if isinstance(url, str) else f"must be a string, not {type(url).__name__}"
     )
     if problem:
-        variable = f"{_variable_prefix(name)}_{field_name[:-1].upper()}"
+        variable = variable or f"{_variable_prefix(name)}_{field_name[:-1].upper()}"
         raise ConfigurationError(f"the address of {name} (LLMConfig({field_name}=...) or {variable}) {problem}")
     return str(url) if full else url.rstrip("/")
 

@@ -90,4 +90,11 @@ def _from_catalogue(usage: Usage, provider: str, model: str, at: float) -> Decim
 
 
 # Provider keys that the price catalogue spells differently (genai-prices 0.2.3, checked 2026-11-21).
-_CATALOGUE_IDS = {"xai": "x-ai"}
+_CATALOGUE_IDS = {
+    "xai": "x-ai",
+    **dict.fromkeys(("gemini", "gemini_openai", "vertex"), "google"),
+    "bedrock": "aws",
+    "foundry": "azure",
+    "moonshot": "moonshotai",
+    "voyage": "voyageai",
+}

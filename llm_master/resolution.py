@@ -7,7 +7,16 @@ In this order, without regard to case:
    rest is sent as it was written. A name with its own registry entry that says ``provider`` is not split.
 2. A registry entry, which may say ``provider`` and ``model``.
 3. A key of the provider map that occurs in the name: at a token's boundaries before inside a word, then the longest,
-   then the one that stands first, then by alphabet. The order of a dict never matters.
+   then the one that stands first, then by alphabet. The order of a dict never matters. A row's own key counts at a
+   token's boundaries only: ``aya-`` is not in ``himalaya-7b``.
+
+What stands before the first slash of a name is taken for a provider. Where there is none of that name, a row's own key
+counts only if the name speaks of that provider all the same: the key begins in that first part (``deepseek-ai/...``,
+``accounts/fireworks/...``), or it holds a slash or begins with a sign and so means the form of a whole name
+(``publishers/``, ``.gguf``), or the first part is the provider's name with other dashes (``x-ai/grok-4.7``). Otherwise
+``opnai/gpt-4o`` would go to OpenAI, ``unsloth/mistral-7b`` to Mistral, and both are errors. Before a colon, which also
+stands in ``ft:gpt-4o:acme`` and in tags, that holds only for a misspelt provider, ``opnai:gpt-4o``. Registry entries
+and keys that a user put into the provider map are not held back: ``black-forest-labs/flux`` goes where ``flux`` says.
 
 ``responses-NAME`` is NAME through the Responses API. Nothing falls back to a default provider: a prompt never goes to a
 vendor that nobody named.
@@ -27,6 +36,7 @@ from llm_master.rows import ProviderRow
 __all__ = ["Route", "names_to_ask", "resolve"]
 
 _RESPONSES = "responses-"
+_MISSPELT = 0.75
 _SHORT = 2
 _SHOWN = 200
 _SUGGESTED = 3
@@ -224,10 +234,32 @@ class _Table:
             for part, entry in self.entries.items()
             if (rank := _rank(lower, part)) is not None and not any(veto.lower() in lower for veto in entry.vetoes)
         ]
+        ranked = [(rank, part) for rank, part in ranked if self._counts(lower, rank, part)]
         if not ranked:
             return None
         entry = self.entries[min(ranked)[1]]
         return Route(provider=entry.provider, provider_class=entry.provider_class, model=name, how="map", key=entry.key)
+
+    def _counts(self, name: str, rank: tuple[int, int, int], part: str) -> bool:
+        """Whether a key that stands in a name may decide: always a user's, a row's own by the rule of this module."""
+        entry = self.entries[part]
+        if not entry.shipped:
+            return True
+        inside, _, at = rank
+        if inside:
+            return False
+        first, rest = _split(name)
+        if not rest or not first or at < len(first) or "/" in part or not part[0].isalnum():
+            return True
+        if name[len(first)] == ":":
+            return not self._misspelt(first)
+        return any(_plain(first) == _plain(each) for each, key in self.names.items() if key == entry.provider)
+
+    def _misspelt(self, prefix: str) -> bool:
+        """Whether a prefix is likely meant to be a provider's name."""
+        import difflib
+
+        return bool(difflib.get_close_matches(prefix, (*self.names, *self.extra), 1, _MISSPELT))
 
     def _no_model(self, name: str, provider: str) -> ModelNotFoundError:
         known = _known_models().get(provider, ())
@@ -244,7 +276,13 @@ class _Table:
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "..."
         near = _nearest(name[:_SHOWN], self._candidates(name[:_SHOWN]))
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        return ModelNotFoundError(f"Unsupported model: {shown}{hint}", model=name, suggestions=near)
+        held = f"; there is no provider {_split(name)[0]!r}" if self._held_back(name) else ""
+        return ModelNotFoundError(f"Unsupported model: {shown}{held}{hint}", model=name, suggestions=near)
+
+    def _held_back(self, name: str) -> bool:
+        """Whether only the part before the first slash or colon keeps a name from a provider."""
+        first, rest = _split(name)
+        return bool(first and rest and len(name) <= _SHOWN and self._by_map(rest) is not None)
 
     def _candidates(self, name: str) -> set[str]:
         """Names that resolve: registered ones, known models as they are called, the given model at a near provider."""
@@ -252,11 +290,12 @@ class _Table:
         for provider, models in _known_models().items():
             if provider in self.rows:
                 names.update(self.callable(provider, model) for model in models)
-        prefix, slash, rest = name.partition("/")
-        if slash and rest:
+        prefix, rest = _split(name)
+        if rest:
             import difflib
 
-            near = difflib.get_close_matches(prefix.lower(), (*self.names, *self.extra), 3)
+            live = [each for each, key in self.names.items() if self.rows[key].retired_on is None]
+            near = difflib.get_close_matches(prefix.lower(), (*live, *self.extra), 3)
             names.update(f"{self.names.get(found, found)}/{rest}" for found in near)
         return names
 
@@ -270,6 +309,10 @@ class _Table:
 def _split(name: str) -> tuple[str, str]:
     at = next((i for i, char in enumerate(name) if char in "/:"), len(name))
     return name[:at], name[at + 1 :]
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name))
 
 
 def _rank(name: str, part: str) -> tuple[int, int, int] | None:

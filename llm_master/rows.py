@@ -9,6 +9,7 @@ A row is a plain dict in ``UnifiedProvider.PROVIDER_CONFIGS`` (shipped ones come
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,12 +17,13 @@ import msgspec
 
 from llm_master.errors import ConfigurationError
 
-__all__ = ["ChatDialect", "MessagesDialect", "ProviderRow"]
+__all__ = ["ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
 
 Category = Literal[
     "quota", "context", "content", "auth", "not_found", "rate", "overloaded", "server", "timeout", "bad_request"
 ]
 Family = Literal["openai_chat", "anthropic_messages"]
+Service = Literal["chat", "embeddings", "rerank", "images"]
 
 #: Parameters that a reasoning model refuses together.
 SAMPLING = frozenset(
@@ -172,13 +174,34 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drop: frozenset[str] = frozenset()
 
 
+class Placeholder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    A ``{NAME}`` in an address: an account, a region, a host.
+
+    Attributes:
+        variables: environment variables that give it, first one that is set wins.
+        default: its value where none is set; None: one must be set.
+        form: what stands in the address, ``{}`` being the value.
+        forms: values for which something else stands there, ``{"global": "aiplatform.googleapis.com"}``.
+    """
+
+    variables: tuple[str, ...]
+    default: str | None = None
+    form: str = "{}"
+    forms: dict[str, str] = {}
+
+
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     """
     A checked row.
 
     Attributes:
         name: the provider's key.
-        base_url: its address without the family's path; None when the user must give it.
+        base_url: its address without the family's path; None when the user must give it. ``{NAME}`` is filled in from
+            ``placeholders``.
+        family_urls: family -> address without the family's path, where a family lives beside ``base_url``.
+        placeholders: the names in braces of these addresses -> where their values come from.
+        base_variables: environment variables of the vendor's own that hold its address; read after ours.
         aliases: other names of the provider, lower case.
         key_variables: environment variables of its key, first one that is set wins.
         api_key_attr: the field of ``LLMConfig`` with its key.
@@ -187,9 +210,13 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         paths: family -> path appended to the base URL, where it is not the family's own.
         version_path: what a base URL of the user's own is completed with when it does not end so; the vendor's SDK
             takes its address without it, and so do the environments made for that SDK.
-        auth: header and prefix that carry the key: ``bearer``, ``x-api-key``, or any header name.
+        model_prefix: what is put before a model's name that holds no slash, ``google/``.
+        auth: what carries the key: ``bearer``, the name of a header, or header and scheme as ``Authorization: Key``.
+        family_auth: family -> ``auth`` of that family, where it differs.
         variable_auth: key variable -> ``auth`` of a key that came from it, where it differs.
         headers: headers sent with every request.
+        header_variables: further secrets: ``auth`` -> the environment variables they come from; left out when unset.
+        serves: what it does; a chat with one that serves none is refused before any request.
         models: substrings of model names that mean this provider (see ``resolution.py``).
         not_models: substrings that look like it and are not.
         strip_prefix: whether an explicit ``provider/`` prefix is taken off the model name that is sent.
@@ -198,13 +225,16 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         supervisor: ``module:name`` of code that starts the server and gives its address (the embedded model).
         api_key: a key given with the row itself, a ``Secret``; used where the configuration has none.
         free: whether it costs nothing by nature (the embedded model).
-        status: ``live``, or ``retired DATE``; successor: what to use instead.
+        status: ``live``, or ``retired DATE`` (``retired_on`` gives the date); successor: what to use instead.
         client_class, generate_map, supports_caching: as in the seed guide.
         source, checked: where the facts come from and the day they were checked.
     """
 
     name: str
     base_url: str | None = None
+    family_urls: dict[str, str] = {}
+    placeholders: dict[str, Placeholder] = {}
+    base_variables: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     key_variables: tuple[str, ...] = ()
     api_key_attr: str | None = None
@@ -212,9 +242,13 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     families: tuple[Family, ...] = ("openai_chat",)
     paths: dict[str, str] = {}
     version_path: str = ""
+    model_prefix: str = ""
     auth: str = "bearer"
+    family_auth: dict[str, str] = {}
     variable_auth: dict[str, str] = {}
     headers: dict[str, str] = {}
+    header_variables: dict[str, tuple[str, ...]] = {}
+    serves: tuple[Service, ...] = ("chat",)
     models: tuple[str, ...] = ()
     not_models: tuple[str, ...] = ()
     strip_prefix: bool = True
@@ -252,8 +286,29 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
             parsed = msgspec.convert({**row, "name": name}, cls)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"provider {name!r}: its row is wrong: {error}") from error
+        _check_placeholders(parsed)
         if parsed.api_key_attr is None:
             parsed = msgspec.structs.replace(parsed, api_key_attr=f"{name}_api_key")
         if not parsed.key_variables:
             parsed = msgspec.structs.replace(parsed, key_variables=(f"{name.upper()}_API_KEY",))
         return parsed
+
+    @property
+    def retired_on(self) -> str | None:
+        """The day the service ended, ``2026-07-30``; None while it is live or where the day is not known."""
+        return self.status.partition(" ")[2] or None
+
+    @property
+    def chats(self) -> bool:
+        """Whether it serves chat at all."""
+        return "chat" in self.serves
+
+
+def _check_placeholders(row: ProviderRow) -> None:
+    urls = (row.base_url or "", *row.family_urls.values())
+    used = {name for url in urls if "{" in url for name in re.findall(r"\{([^{}]*)\}", url)}
+    if used != row.placeholders.keys():
+        wrong = sorted(used ^ row.placeholders.keys())
+        raise ConfigurationError(
+            f"provider {row.name!r}: {', '.join(wrong)} must stand both in an address, in braces, and in placeholders"
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llm_master.addresses import auth_header, family_url, given_url
 from llm_master.classify import error_from_response, excerpt
 from llm_master.endpoint import Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
@@ -68,6 +69,7 @@ class Target:
     __slots__ = (
         "_auth",
         "_endpoint",
+        "_extra_auth",
         "_family",
         "_served_at",
         "_server",
@@ -95,7 +97,7 @@ class Target:
     ) -> None:
         self.row = row
         self.provider = row.name
-        self.model = model
+        self.model = row.model_prefix + model if row.model_prefix and "/" not in model else model
         self.asked = asked
         self.transport = transport
         self.family = _family(row, api)
@@ -104,7 +106,8 @@ class Target:
         self.dialect: Any = getattr(row, dialect)
         self._server: Any = None
         self._served_at: tuple[str, str] | None = None
-        self._auth: str | None = None
+        self._auth = row.family_auth.get(self.family, row.auth)
+        self._extra_auth: dict[str, Secret] = {}
         self.key_id: str | None = None
         self.prices: ModelConfig | None = None
         self.heed: Callable[[Any], None] | None = None
@@ -112,32 +115,27 @@ class Target:
         if row.status != "live":
             after = f"; use {row.successor} instead" if row.successor else ""
             raise ConfigurationError(f"{row.name} is {row.status} and cannot serve {model!r}{after}")
-        given = config.url_for(row.name, *row.aliases)
-        if given is None and row.supervisor is not None:
+        if row.supervisor is not None and given_url(row, config) is None:
             module_name, _, name = row.supervisor.partition(":")
             self._server = getattr(importlib.import_module(module_name), name).shared(model, config)
             self._server.retain()
             return
         key = config.key_for(row.api_key_attr or f"{row.name}_api_key", row.key_variables)
         if key is not None:
-            self._auth = next(
-                (auth for variable, auth in row.variable_auth.items() if config.key_for("", (variable,)) == key), None
-            )
-        self._prepare(given, key if key is not None else row.api_key)
+            from_variable = (row.variable_auth[v] for v in row.variable_auth if config.key_for("", (v,)) == key)
+            self._auth = next(from_variable, self._auth)
+        for auth, variables in row.header_variables.items():
+            secret = config.key_for("", variables)
+            if secret is not None:
+                self._extra_auth.update((auth_header(auth, secret),))
+        self._prepare(config, key if key is not None else row.api_key)
 
-    def _prepare(self, given: tuple[str, bool] | None, key: Secret | None) -> None:
+    def _prepare(self, config: LLMConfig, key: Secret | None) -> None:
         row = self.row
-        if given is None and row.base_url is None:
-            raise ConfigurationError(
-                f"{row.name} has no fixed address, so {self.asked!r} cannot be sent:"
-                f" set {row.name.upper()}_BASE_URL or LLMConfig(base_urls={{{row.name!r}: 'http://...'}})"
-            )
-        url, is_endpoint = given if given is not None else (str(row.base_url), False)
-        if not is_endpoint:
-            url = url.rstrip("/")
-            if given is not None and not url.endswith(row.version_path):
-                url += row.version_path
-            url += row.paths.get(self.family, self._family.PATH)
+        try:
+            url = family_url(row, config, self.family, self._family.PATH)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.asked!r} cannot be sent: {error}") from error
         if key is None and not row.key_optional:
             raise MissingKeyError(
                 f"{row.name} needs an API key for {self.asked!r}: set {' or '.join(row.key_variables)}"
@@ -153,13 +151,16 @@ class Target:
             "Accept-Encoding": "identity",
             "User-Agent": _USER_AGENT,
             **row.headers,
+            **self._extra_auth,
         }
         if key:
-            auth = self._auth or row.auth
-            name, value = ("Authorization", f"Bearer {key}") if auth == "bearer" else (auth, key)
-            headers[name] = Secret(value)
+            headers.update((auth_header(self._auth, key),))
         self.key_id = key_id(key)
-        self._endpoint = Endpoint(url, headers, provider=row.name, model=self.model, secrets=(key,) if key else ())
+        # What is masked in errors is the key itself: a server echoes it without its scheme.
+        secrets = tuple(Secret(value.rpartition(" ")[2]) for value in self._extra_auth.values())
+        self._endpoint = Endpoint(
+            url, headers, provider=row.name, model=self.model, secrets=(key, *secrets) if key else secrets
+        )
 
     @property
     def url(self) -> str | None:
@@ -188,7 +189,10 @@ class Target:
 
         Raises:
             ProviderError: typed by what the answer's body, then its status, says.
+            ConfigurationError: the provider serves no chat.
         """
+        if not self.row.chats:
+            raise self._no_chat()
         endpoint = self._endpoint
         if endpoint is None or self._server is not None or request.headers:
             endpoint = await self.endpoint(request.headers, timeout.total)
@@ -199,6 +203,8 @@ class Target:
 
     async def open(self, request: Request, timeout: aiohttp.ClientTimeout) -> tuple[OpenStream, Any]:
         """One streamed request: the open stream and the fold that reads it; raises as ``send``."""
+        if not self.row.chats:
+            raise self._no_chat()
         endpoint = await self.endpoint(request.headers, timeout.total)
         stream = await self.transport.open(endpoint, self._family.encode(request, self.dialect), timeout)
         try:
@@ -208,6 +214,12 @@ class Target:
         except BaseException:
             stream.close()
             raise
+
+    def _no_chat(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.provider} serves {' and '.join(self.row.serves)} and no chat, so {self.asked!r} has no answer to"
+            " messages; name a model of another provider"
+        )
 
     async def embed(self, texts: list[str], request: Request, timeout: aiohttp.ClientTimeout) -> EmbeddingResponse:
         """Vectors of texts; raises as ``send``, and ConfigurationError where the address is not of that kind."""

@@ -1,5 +1,6 @@
 import datetime as dt
 import importlib.util
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ import pytest
 
 from llm_master.catalogue import load_models, load_rows
 from llm_master.classify import CATEGORIES
+from llm_master.config import KEY_VARIABLES
 from llm_master.errors import ConfigurationError, ModelNotFoundError
 from llm_master.resolution import resolve
 from llm_master.rows import SAMPLING, ChatDialect, ProviderRow
@@ -51,7 +53,232 @@ FACTS = {
     ),
     "local": ("", "", None),
     "openai_compatible": ("custom", "OPENAI_COMPATIBLE_API_KEY", None),
+    "cerebras": (
+        "",
+        "CEREBRAS_API_KEY",
+        "https://api.cerebras.ai/v1",
+    ),
+    "perplexity": (
+        "pplx perplexityai",
+        "PERPLEXITY_API_KEY PERPLEXITYAI_API_KEY PPLX_API_KEY",
+        "https://api.perplexity.ai/v1",
+    ),
+    "sambanova": (
+        "samba_nova",
+        "SAMBANOVA_API_KEY",
+        "https://api.sambanova.ai/v1",
+    ),
+    "nvidia": (
+        "nvidia_nim nim",
+        "NVIDIA_API_KEY NVIDIA_NIM_API_KEY",
+        "https://integrate.api.nvidia.com/v1",
+    ),
+    "nebius": (
+        "nebius_token_factory",
+        "NEBIUS_API_KEY",
+        "https://api.tokenfactory.nebius.com/v1",
+    ),
+    "cohere": (
+        "",
+        "COHERE_API_KEY CO_API_KEY",
+        "https://api.cohere.ai/compatibility/v1",
+    ),
+    "moonshot": (
+        "moonshotai moonshot_ai kimi",
+        "MOONSHOT_API_KEY MOONSHOTAI_API_KEY KIMI_API_KEY",
+        "https://api.moonshot.ai/v1",
+    ),
+    "dashscope": (
+        "dash_scope alibaba alibaba_cloud qwen model_studio",
+        "DASHSCOPE_API_KEY ALIBABA_API_KEY QWEN_API_KEY",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+    ),
+    "cloudflare": (
+        "cloudflare_workers_ai workers_ai",
+        "CLOUDFLARE_API_TOKEN CLOUDFLARE_API_KEY",
+        "https://api.cloudflare.com/client/v4/accounts/{CLOUDFLARE_ACCOUNT_ID}/ai/v1",
+    ),
+    "cloudflare_gateway": (
+        "cloudflare_ai_gateway ai_gateway",
+        "CLOUDFLARE_AI_GATEWAY_API_KEY CF_AIG_TOKEN",
+        "https://gateway.ai.cloudflare.com/v1/{CLOUDFLARE_ACCOUNT_ID}/{CLOUDFLARE_GATEWAY_ID}/compat",
+    ),
+    "github_models": (
+        "github",
+        "GITHUB_TOKEN GITHUB_API_KEY",
+        "https://models.github.ai/inference",
+    ),
+    "bedrock": (
+        "amazon_bedrock aws_bedrock aws",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "https://bedrock-runtime.{AWS_REGION}.amazonaws.com/openai/v1",
+    ),
+    "foundry": (
+        "microsoft_foundry ms_foundry azure_foundry azure_ai",
+        "AZURE_AI_API_KEY AZURE_FOUNDRY_API_KEY AZURE_API_KEY",
+        "https://{AZURE_FOUNDRY_RESOURCE}.services.ai.azure.com/openai/v1",
+    ),
+    "azure": (
+        "azure_openai azure_open_ai",
+        "AZURE_OPENAI_API_KEY AZURE_API_KEY AZURE_OPENAI_AD_TOKEN",
+        "https://{AZURE_OPENAI_RESOURCE}.openai.azure.com/openai/v1",
+    ),
+    "gemini_openai": (
+        "gemini_enterprise google_gemini_enterprise google_openai",
+        "GEMINI_API_KEY GOOGLE_API_KEY",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+    ),
+    "vertex": (
+        "vertexai vertex_ai google_vertexai google",
+        "VERTEX_ACCESS_TOKEN GOOGLE_OAUTH_ACCESS_TOKEN CLOUDSDK_AUTH_ACCESS_TOKEN",
+        "https://{VERTEX_HOST}/v1/projects/{GOOGLE_CLOUD_PROJECT}/locations/{GOOGLE_CLOUD_LOCATION}/endpoints/openapi",
+    ),
+    "gemini": (
+        "googleai google_ai google_genai",
+        "GEMINI_API_KEY GOOGLE_API_KEY",
+        "https://generativelanguage.googleapis.com/v1beta",
+    ),
+    "huggingface": (
+        "hf hf_router",
+        "HF_TOKEN HUGGINGFACE_API_KEY HUGGING_FACE_HUB_TOKEN",
+        "https://router.huggingface.co/v1",
+    ),
+    "deepinfra": (
+        "deep_infra",
+        "DEEPINFRA_API_KEY DEEPINFRA_TOKEN",
+        "https://api.deepinfra.com/v1/openai",
+    ),
+    "novita": (
+        "novita_ai",
+        "NOVITA_API_KEY",
+        "https://api.novita.ai/openai/v1",
+    ),
+    "zai": (
+        "z_ai z.ai zhipu zhipuai bigmodel glm",
+        "ZAI_API_KEY ZHIPU_API_KEY ZHIPUAI_API_KEY",
+        "https://api.z.ai/api/paas/v4",
+    ),
+    "minimax": (
+        "mini_max",
+        "MINIMAX_API_KEY",
+        "https://api.minimax.io/v1",
+    ),
+    "meta": (
+        "meta_ai muse",
+        "MODEL_API_KEY META_API_KEY",
+        "https://api.meta.ai/v1",
+    ),
+    "meta_llama": (
+        "llama_api",
+        "LLAMA_API_KEY",
+        "https://api.llama.com/compat/v1",
+    ),
+    "ai21": (
+        "",
+        "AI21_API_KEY",
+        "https://api.ai21.com/studio/v1",
+    ),
+    "vercel": (
+        "vercel_ai_gateway",
+        "AI_GATEWAY_API_KEY VERCEL_AI_GATEWAY_API_KEY",
+        "https://ai-gateway.vercel.sh/v1",
+    ),
+    "voyage": (
+        "voyageai",
+        "VOYAGE_API_KEY",
+        "https://api.voyageai.com/v1",
+    ),
+    "databricks": (
+        "",
+        "DATABRICKS_TOKEN",
+        "https://{DATABRICKS_HOST}/serving-endpoints",
+    ),
+    "inception": (
+        "",
+        "INCEPTION_API_KEY",
+        "https://api.inceptionlabs.ai/v1",
+    ),
+    "scaleway": (
+        "",
+        "SCW_SECRET_KEY",
+        "https://api.scaleway.ai/v1",
+    ),
+    "baseten": (
+        "",
+        "BASETEN_API_KEY",
+        "https://inference.baseten.co/v1",
+    ),
+    "wandb": (
+        "weights_biases",
+        "WANDB_API_KEY",
+        "https://api.inference.wandb.ai/v1",
+    ),
+    "ovhcloud": (
+        "ovh",
+        "OVHCLOUD_API_KEY OVH_AI_ENDPOINTS_ACCESS_TOKEN",
+        "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
+    ),
+    "bfl": (
+        "black_forest_labs flux",
+        "BFL_API_KEY",
+        "https://api.bfl.ai/v1",
+    ),
+    "recraft": (
+        "",
+        "RECRAFT_API_TOKEN RECRAFT_API_KEY",
+        "https://external.api.recraft.ai/v1",
+    ),
+    "replicate": (
+        "",
+        "REPLICATE_API_TOKEN",
+        "https://api.replicate.com/v1",
+    ),
+    "fal": (
+        "fal_ai",
+        "FAL_KEY FAL_API_KEY",
+        "https://queue.fal.run",
+    ),
 }
+# The names of STATEK's providers, each line one provider under the key that it has here.
+STATEK = """
+    openai OPENAI
+    openrouter OPENROUTER
+    groq GROQ
+    mistral MISTRAL MISTRALAI MISTRAL_AI
+    deepseek DEEPSEEK DEEP_SEEK
+    xai XAI X_AI GROK
+    together TOGETHER TOGETHERAI TOGETHER_AI
+    fireworks FIREWORKS FIREWORKSAI FIREWORKS_AI
+    cerebras CEREBRAS
+    perplexity PERPLEXITY
+    sambanova SAMBANOVA SAMBA_NOVA
+    nvidia NVIDIA NVIDIA_NIM NIM
+    nebius NEBIUS
+    cohere COHERE
+    moonshot MOONSHOT MOONSHOTAI MOONSHOT_AI KIMI
+    dashscope DASHSCOPE DASH_SCOPE ALIBABA ALIBABA_CLOUD QWEN
+    cloudflare CLOUDFLARE CLOUDFLARE_WORKERS_AI WORKERS_AI
+    cloudflare_gateway CLOUDFLARE_AI_GATEWAY AI_GATEWAY
+    github_models GITHUB GITHUB_MODELS
+    bedrock BEDROCK AMAZON_BEDROCK AWS_BEDROCK
+    foundry MICROSOFT_FOUNDRY MS_FOUNDRY AZURE_FOUNDRY
+    azure AZURE_OPENAI AZURE_OPEN_AI
+    gemini_openai GEMINI_ENTERPRISE GOOGLE_GEMINI_ENTERPRISE GOOGLE_OPENAI
+    ollama OLLAMA
+    lmstudio LMSTUDIO LM_STUDIO
+    vllm VLLM
+    sglang SGLANG
+    llamacpp LLAMA_CPP LLAMACPP LLAMA_CPP_PYTHON
+    vertex VERTEXAI VERTEX_AI GOOGLE_VERTEXAI GOOGLE
+    anthropic CLAUDEAI CLAUDE_AI CLAUDE ANTHROPIC
+"""
+# Variables that a vendor reads for two of its services.
+SHARED = {
+    "GEMINI_API_KEY": {"gemini", "gemini_openai"},
+    "GOOGLE_API_KEY": {"gemini", "gemini_openai"},
+    "AZURE_API_KEY": {"azure", "foundry"},
+}
+RETIRED = {"github_models": "2026-07-30", "meta_llama": "2026-07-06", "ai21": "2026-08-09"}
 LOCAL = {"ollama", "lmstudio", "vllm", "sglang", "llamacpp", "local", "openai_compatible"}
 
 
@@ -63,7 +290,31 @@ def route(name):
 
 
 def test_every_provider_of_the_facts_has_its_row():
-    assert FACTS.keys() <= ROWS.keys()
+    assert FACTS.keys() == ROWS.keys()
+    # The facts count openai_compatible as another name of local.
+    assert len(FACTS) == 52 + 1
+
+
+def test_every_name_of_statek_resolves():
+    lines = [line.split() for line in STATEK.strip().splitlines()]
+    assert len(lines) == 30
+    assert sum(len(names) for _, *names in lines) == 69
+    for key, *names in lines:
+        for name in names:
+            assert route(f"{name}/some-model").provider == route(f"{name.lower()}:some-model").provider == key
+
+
+def test_every_key_and_alias_is_a_prefix_in_any_case():
+    for key, (aliases, _, _) in FACTS.items():
+        for name in (key, *aliases.split()):
+            for spelling in (name, name.upper(), name.title()):
+                assert (route(f"{spelling}/A/b:c").provider, route(f"{spelling}/A/b:c").model) == (key, "A/b:c")
+
+
+def test_no_provider_stands_in_two_files():
+    files = sorted((ROOT / "llm_master" / "catalogue").glob("providers*.json"))
+    keys = [key for file in files for key in json.loads(file.read_text(encoding="utf-8"))]
+    assert sorted(keys) == sorted(ROWS)
 
 
 @pytest.mark.parametrize("key", sorted(FACTS))
@@ -101,7 +352,10 @@ def test_address_is_safe(key):
 def test_row_speaks_only_of_what_it_serves(key):
     raw, row = RAW[key], ROWS[key]
     assert row.families
+    assert row.serves
     assert ("chat" in raw) <= ("openai_chat" in row.families)
+    assert row.family_urls.keys() | row.family_auth.keys() <= set(row.families)
+    assert row.variable_auth.keys() <= set(row.key_variables)
     assert ("messages" in raw) <= ("anthropic_messages" in row.families)
     assert row.paths.keys() <= {*row.families, "tokenize", "template"}
     assert all(path.startswith("/") for path in row.paths.values())
@@ -116,8 +370,35 @@ def test_names_are_unique_and_lower_case():
 
 
 def test_a_key_variable_belongs_to_one_provider():
-    variables = [variable for row in ROWS.values() for variable in row.key_variables]
-    assert sorted(variables) == sorted(set(variables))
+    owners = {}
+    for key, row in ROWS.items():
+        for variable in row.key_variables:
+            owners.setdefault(variable, set()).add(key)
+    assert {variable: keys for variable, keys in owners.items() if len(keys) > 1} == SHARED
+
+
+@pytest.mark.parametrize("key", sorted(ROWS))
+def test_row_and_config_read_the_same_variables_in_the_same_order(key):
+    own = f"{key.upper()}_API_KEY"
+    listed = KEY_VARIABLES.get(key, ())
+    assert ROWS[key].key_variables == (listed if own in listed else (*listed, own))
+
+
+def test_a_retired_service_says_since_when_and_what_to_use():
+    retired = {key: row for key, row in ROWS.items() if row.status != "live"}
+    assert {key: row.retired_on for key, row in retired.items()} == RETIRED
+    for row in retired.values():
+        assert row.status == f"retired {row.retired_on}"
+        assert dt.date.fromisoformat(row.retired_on).isoformat() == row.retired_on
+        assert row.successor
+    assert ROWS["openai"].retired_on is None
+
+
+def test_what_a_row_serves():
+    assert {key: row.serves for key, row in ROWS.items() if not row.chats} == {
+        "voyage": ("embeddings", "rerank"),
+        **dict.fromkeys(("bfl", "recraft", "replicate", "fal"), ("images",)),
+    }
 
 
 def test_a_model_key_belongs_to_one_provider():
@@ -148,6 +429,16 @@ def test_rows_are_read_anew():
     assert load_rows()["openai"]["base_url"] == FACTS["openai"][2]
 
 
+def test_a_dialect_may_be_like_that_of_another_row():
+    assert ROWS["azure"].chat == ROWS["foundry"].chat == ROWS["openai"].chat
+    assert ROWS["foundry"].messages == ROWS["bedrock"].messages == ROWS["anthropic"].messages
+    assert ROWS["gemini"].chat == ROWS["vertex"].chat == ROWS["gemini_openai"].chat
+    assert all("like" not in row.get(field, ()) for row in RAW.values() for field in ("chat", "messages"))
+    rows = load_rows()
+    rows["azure"]["chat"]["drop"] = ["seed"]
+    assert "drop" not in rows["openai"]["chat"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -158,6 +449,10 @@ def test_rows_are_read_anew():
         ({"chat": {"per_model": {"gpt-9": {"efforts": "low"}}}}, "array"),
         ({"families": ["openai_chart"]}, "openai_chart"),
         ({"key_optional": "yes"}, "bool"),
+        ({"serves": ["music"]}, "music"),
+        ({"base_url": "https://{HOST}/v1"}, "HOST must stand both in an address, in braces, and in placeholders"),
+        ({"placeholders": {"HOST": {"variables": ["X"]}}}, "HOST must stand both"),
+        ({"placeholders": {"HOST": {"variable": "X"}}}, "placeholders"),
     ],
 )
 def test_a_wrong_row_is_refused(change, words):
@@ -192,6 +487,22 @@ def test_a_wrong_row_is_refused(change, words):
         ("xai", "grok-4.3", True, "none low medium high", None),
         ("xai", "grok-build-0.1", True, "", None),
         ("openai_compatible", "anything", False, None, None),
+        ("azure", "gpt-5.6-sol", True, "none low medium high xhigh", "none"),
+        ("azure", "my-deployment", False, None, None),
+        ("moonshot", "kimi-k3.1-pro", True, "low high max", None),
+        ("moonshot", "kimi-k2.6", True, "", None),
+        ("moonshot", "moonshot-v1-8k", False, None, None),
+        ("zai", "glm-5.3", True, "low high max", None),
+        ("zai", "glm-4.7", False, "", None),
+        ("meta", "muse-spark-1.1", True, "minimal low medium high xhigh", None),
+        ("cerebras", "gpt-oss-120b", True, "low medium high", None),
+        ("cerebras", "zai-glm-5.3", True, "low high max", None),
+        ("gemini", "gemini-2.5-flash", False, "none minimal low medium high", None),
+        ("gemini", "gemini-2.5-pro", True, "minimal low medium high", None),
+        ("gemini", "gemini-2.0-flash", False, "", None),
+        ("vertex", "google/gemini-3-pro-preview", True, "low high", None),
+        ("gemini_openai", "gemini-4-argon", True, "low medium high", None),
+        ("cohere", "command-a-reasoning", False, "none high", None),
     ],
 )
 def test_reasoning_of_a_model(provider, model, reasons, efforts, tools_effort):
@@ -257,9 +568,23 @@ def test_dialects_of_the_facts():
     assert chat["openrouter"].cost_path == "usage.cost"
     assert chat["local"].tools_via == "schema"
     assert chat["vllm"].single_system
-    without_strict = {"deepseek", "xai", "ollama", "lmstudio", "llamacpp", "local", "openai_compatible"}
+    without_strict = {
+        *("deepseek", "xai", "ollama", "lmstudio", "llamacpp", "local", "openai_compatible"),
+        *("cohere", "moonshot", "cerebras", "sambanova", "nvidia", "databricks"),
+    }
     assert {key for key, dialect in chat.items() if not dialect.strict_tools} == without_strict
-    assert {key for key, dialect in chat.items() if dialect.developer_role} == {"openai"}
+    assert {key for key, dialect in chat.items() if dialect.developer_role} == {"openai", "azure", "foundry"}
+    assert {"presence_penalty", "frequency_penalty", "logit_bias"} <= chat["cerebras"].drop & chat["minimax"].drop
+    assert {"n", "user", "parallel_tool_calls", "logit_bias"} <= chat["cohere"].drop
+    assert {key for key in chat if "forced_tools" in chat[key].drop} == {"ollama", "moonshot", "meta", "deepinfra"}
+    assert chat["minimax"].clamp == {"temperature": (0.01, 1), "n": (1, 1)}
+    assert chat["zai"].inline_defs
+    assert chat["moonshot"].replay_reasoning == chat["zai"].replay_reasoning == "reasoning_content"
+    assert chat["deepinfra"].cost_path == "usage.estimated_cost"
+    assert ROWS["zai"].error_codes["1113"] == ROWS["zai"].error_codes["1321"] == "quota"
+    assert ROWS["zai"].error_codes["1305"] == "overloaded"
+    assert ROWS["cohere"].error_codes == {"498": "auth"}
+    assert ROWS["cloudflare"].error_codes["3036"] == "quota"
     assert ROWS["anthropic"].auth == "x-api-key"
     assert ROWS["anthropic"].headers == {"anthropic-version": "2023-06-01"}
     assert ROWS["anthropic"].messages.max_tokens["sonnet-4-5"] == 64000

@@ -23,6 +23,9 @@ from support.command import COMMAND, run, start
 from support.fault_server import FaultServer, refused_url
 from support.valkey import Valkey
 
+from llm_master.cli.doctor import _in_short
+from llm_master.cli.reach import Finding
+
 KEY = "sk-test-0123456789abcdef"
 
 # A throwaway certificate and its key, for 127.0.0.1 until 2126; nobody trusts it and it protects nothing. Made with:
@@ -110,6 +113,18 @@ def test_in_text_the_unused_providers_share_a_line(healthy, tmp_path):
     assert "anthropic, openrouter" in lines[-1]
     assert "llm-master providers" in lines[-1]
     assert "set ANTHROPIC_API_KEY" in run("doctor", "--all", "--offline", folder=tmp_path, env=healthy).out
+
+
+@pytest.mark.parametrize(("unused", "named"), [(0, None), (15, "p0, p1, "), (17, "p0, p1, ")])
+def test_of_very_many_unused_providers_some_are_named(unused, named):
+    used = Finding("openai set-up", "ok", "has a key")
+    short = _in_short([used, *(Finding(f"p{n} set-up", "off", "set it up") for n in range(unused))])
+    assert short[0] == used
+    assert len(short) == (2 if unused else 1)
+    if named is not None:
+        assert short[1].detail.startswith(named)
+        assert ("p14, and 2 more (" in short[1].detail) is (unused == 17)
+        assert ("p14 (" in short[1].detail) is (unused == 15)
 
 
 def test_a_port_where_nothing_listens(healthy, tmp_path):
@@ -550,7 +565,7 @@ def test_running_processes_tell_of_their_breakers(fault_server, tmp_path):
         rows = {check: finding for check, finding in found.items() if check.startswith("process")}
         assert set(rows) == {f"{name} team [east]", f"{name} team [west]", f"{name} gpt-4o"}
         state, detail = rows[f"{name} team [east]"]
-        left = re.fullmatch(r"open by: server; the next probe in (\d+\.\d) s; 0 calls in flight", detail)
+        left = re.fullmatch(r"open \(last failure: server\); next probe in (\d+\.\d) s; 0 calls in flight", detail)
         assert state == "warn"
         assert 400 < float(left[1]) <= 600
         assert rows[f"{name} team [west]"][0] == "ok"
@@ -586,13 +601,13 @@ def left_by_a_process(folder: Path, **changes: Any) -> dict[str, str]:
             {"state": "open", "kind": "auth", "until": -5, "inflight": 2},
             0,
             "warn",
-            "half open by: auth; the next call is",
+            "half open (last failure: auth); the next call is",
         ),
         (
             {"state": "half_open", "kind": "rate", "probing": True},
             0,
             "warn",
-            "half open by: rate; a probe is under way",
+            "half open (last failure: rate); a probe is under way",
         ),
         ({"state": "closed", "kind": "quota"}, 0, "ok", "closed (last opened by: quota); 0 calls in flight"),
         ({"state": "closed", "inflight": 3}, 75, "ok", "closed; 3 calls in flight, as of 7"),

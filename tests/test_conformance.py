@@ -14,6 +14,7 @@ from support.fault_server import FaultServer
 from llm_master import (
     AuthenticationError,
     BadRequestError,
+    ConfigurationError,
     ContextWindowError,
     LLMConfig,
     LLMResponse,
@@ -34,7 +35,12 @@ from llm_master import (
 )
 from llm_master.base_provider import row_of
 
-ROWS = sorted(name for name, row in UnifiedProvider.PROVIDER_CONFIGS.items() if row.get("status", "live") == "live")
+LIVE = sorted(name for name in UnifiedProvider.PROVIDER_CONFIGS if row_of(name).status == "live")
+RETIRED = sorted(UnifiedProvider.PROVIDER_CONFIGS.keys() - set(LIVE))
+ROWS = [name for name in LIVE if row_of(name).chats]
+SILENT = [name for name in LIVE if not row_of(name).chats]
+#: Every family of every row that is not its default one.
+FURTHER = [(name, family) for name in ROWS for family in row_of(name).families[1:]]
 KEY = "conf-key-0123456789abcdef"
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 TOOL = {
@@ -51,10 +57,25 @@ def config_for(name: str, server: FaultServer) -> LLMConfig:
     return LLMConfig(**{row_of(name).api_key_attr or "": KEY}, base_urls={name: server.url + "/base/v1"})  # type: ignore[arg-type]
 
 
+def sent_model(name: str, model: str = "some-model") -> str:
+    return row_of(name).model_prefix + model
+
+
+def check_key(seen: Any, auth: str) -> None:
+    """The key stands in the one header that a row's ``auth`` means, and nowhere else."""
+    header, _, scheme = ("authorization: Bearer" if auth == "bearer" else auth).partition(": ")
+    headers = {found.lower(): value for found, value in seen.headers}
+    assert headers[header.lower()] == (f"{scheme} {KEY}" if scheme else KEY)
+    assert [found for found, value in headers.items() if KEY in value] == [header.lower()]
+    assert KEY not in seen.body.decode()
+    assert KEY not in seen.path
+
+
 def ask(name: str, server: FaultServer, **kwargs: Any) -> Any:
     async def main() -> Any:
         async with QueryLLM(config_for(name, server), retry=RetryPolicy(max_attempts=1)) as llm:
-            result = await llm.query(f"{name}/some-model", kwargs.pop("messages", MESSAGES), **kwargs)
+            model = kwargs.pop("model", f"{name}/some-model")
+            result = await llm.query(model, kwargs.pop("messages", MESSAGES), **kwargs)
             if isinstance(result, LLMStream):
                 pieces = [text async for text in result]
                 return pieces, result.response
@@ -74,7 +95,7 @@ def test_plain(name: str, fault_server: FaultServer) -> None:
     assert [a.outcome for a in response.attempts] == ["ok"]
     (seen,) = fault_server.requests
     assert seen.method == "POST"
-    assert seen.json["model"] == "some-model"
+    assert seen.json["model"] == sent_model(name)
     assert "stream" not in seen.json or seen.json["stream"] is False
 
 
@@ -136,7 +157,7 @@ def test_errors_are_typed_and_say_who_and_what_next(name: str, stream: bool, fau
                 with pytest.raises(expected) as caught:
                     await llm.query(f"{name}/some-model", MESSAGES, stream=stream)
                 error = caught.value
-                assert (error.provider, error.model) == (row_of(name).name, "some-model")
+                assert (error.provider, error.model) == (row_of(name).name, sent_model(name))
                 text = str(error)
                 assert "\n" not in text
                 assert row_of(name).name in text
@@ -152,18 +173,24 @@ def test_errors_are_typed_and_say_who_and_what_next(name: str, stream: bool, fau
 def test_the_key_stands_in_its_header_and_the_base_url_is_obeyed(name: str, fault_server: FaultServer) -> None:
     ask(name, fault_server)
     (seen,) = fault_server.requests
-    headers = {header.lower(): value for header, value in seen.headers}
     row = row_of(name)
-    if row.auth == "bearer":
-        assert headers["authorization"] == f"Bearer {KEY}"
-    else:
-        assert headers[row.auth.lower()] == KEY
-        assert "authorization" not in headers
+    check_key(seen, row.family_auth.get(row.families[0], row.auth))
+    headers = {header.lower(): value for header, value in seen.headers}
     for header, value in row.headers.items():
         assert headers[header.lower()] == value
     assert seen.path.startswith("/base/v1/")
-    assert KEY not in seen.body.decode()
-    assert KEY not in seen.path
+
+
+@pytest.mark.parametrize(("name", "family"), FURTHER)
+def test_every_further_family_answers_beside_the_base_url(name: str, family: str, fault_server: FaultServer) -> None:
+    fault_server.default = ok("Hello there.", usage=Usage(11, 7))
+    response = ask(name, fault_server, api=family)
+    assert (response.content, response.usage.input_tokens, response.usage.output_tokens) == ("Hello there.", 11, 7)
+    (seen,) = fault_server.requests
+    row = row_of(name)
+    assert seen.path.startswith("/base/")
+    assert seen.path.endswith("/messages")
+    check_key(seen, row.family_auth.get(family, row.auth))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -193,4 +220,25 @@ def test_every_alias_reaches_its_row(alias: str, fault_server: FaultServer) -> N
     response = llm.query_sync(f"{alias.upper()}:Some-Model", MESSAGES)
     llm.close()
     assert response.provider == name
-    assert fault_server.requests[0].json["model"] == "Some-Model"
+    assert fault_server.requests[0].json["model"] == sent_model(name, "Some-Model")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", SILENT)
+def test_a_chat_with_a_service_that_has_none_is_refused_before_any_request(
+    name: str, stream: bool, fault_server: FaultServer
+) -> None:
+    services = " and ".join(row_of(name).serves)
+    with pytest.raises(ConfigurationError, match=rf"^{name} serves {services} and no chat, so '{name}/some-model'"):
+        ask(name, fault_server, stream=stream)
+    assert fault_server.requests == []
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_a_retired_service_says_since_when_and_what_to_use(name: str, fault_server: FaultServer) -> None:
+    row = row_of(name)
+    for spelling in (name, *row.aliases):
+        with pytest.raises(ConfigurationError) as caught:
+            ask(name, fault_server, model=f"{spelling}/some-model")
+        assert str(caught.value) == f"{name} is {row.status} and cannot serve 'some-model'; use {row.successor} instead"
+    assert fault_server.requests == []

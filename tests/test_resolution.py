@@ -198,6 +198,36 @@ def test_registry_with_an_unknown_provider():
         ("mistral-7b.Q4_K_M.gguf", "llamacpp"),
         ("/models/gpt-something.GGUF", "llamacpp"),
         ("deepseek-r1:latest", "ollama"),
+        ("gemini-4-argon", "gemini"),
+        ("models/gemini-2.5-flash", "gemini"),
+        ("projects/p/locations/l/publishers/google/models/gemini-3-flash", "vertex"),
+        ("command-a-03-2025", "cohere"),
+        ("command-r7b", "cohere"),
+        ("kimi-k3.1-pro", "moonshot"),
+        ("moonshot-v1-8k", "moonshot"),
+        ("Qwen3-Max", "dashscope"),
+        ("qwq-plus", "dashscope"),
+        ("glm-5.3", "zai"),
+        ("MiniMax-M3", "minimax"),
+        ("muse-spark-1.1", "meta"),
+        ("sonar", "perplexity"),
+        ("mercury-2", "inception"),
+        ("jamba-large", "ai21"),
+        ("voyage-4", "voyage"),
+        ("rerank-2.5", "voyage"),
+        ("@cf/meta/llama-4-scout", "cloudflare"),
+        ("databricks-claude-sonnet-5", "databricks"),
+        ("nemotron-3-ultra", "nvidia"),
+        ("anthropic.claude-v2", "bedrock"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock"),
+        ("openai.gpt-oss-120b-1:0", "bedrock"),
+        ("mistral.mistral-large-2402-v1:0", "bedrock"),
+        ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-opus-5", "bedrock"),
+        ("flux-pro-1.1", "bfl"),
+        ("flux-2-max", "bfl"),
+        ("recraftv4_1", "recraft"),
+        ("recraft-image-gen", "recraft"),
+        ("fal-ai/flux/dev", "fal"),
     ],
 )
 def test_shipped_names(name, provider):
@@ -209,14 +239,9 @@ def test_shipped_names(name, provider):
     "name",
     [
         *("olmo", "OLMo-2-7b", "openchat", "openchat-3.5", "foo1", "foo3", "o10", "o1x", "qo4", "solo3-base"),
-        *("gpt-oss-120b", "gpt-oss:20b", "meta/GPT-OSS", "Llama-2-7B-GPTQ", "gpt-neox-20b", "gpt-j-6b", "DialoGPT"),
-        *(
-            "anthropic.claude-v2",
-            "us.anthropic.claude-sonnet-4-5",
-            "text-embedding-004",
-            "whisper-large-v3",
-            "watts-7b",
-        ),
+        *("gpt-oss-120b", "gpt-oss:20b", "acme/GPT-OSS", "Llama-2-7B-GPTQ", "gpt-neox-20b", "gpt-j-6b", "DialoGPT"),
+        *("text-embedding-004", "whisper-large-v3", "watts-7b", "himalaya-7b", "chatglm3-6b", "supercommand-r"),
+        *("qwen3:8b", "kimi-k2:1t", "glm-4:9b", "deepseek-r1-distill-qwen-7b", "zai-glm-4.7", "meta-llama/Llama-3-70b"),
         *("deepseek-r1:8b", "llama-3.3-70b", "xyzzy", "responses-", "responses-olmo", "/", ":", "unknown/thing"),
     ],
 )
@@ -224,6 +249,20 @@ def test_names_of_nobody(name):
     with pytest.raises(ModelNotFoundError) as caught:
         go(name)
     assert str(caught.value).startswith(f"Unsupported model: {name}; did you mean ")
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        *((f"{before}{name}", provider) for before in ("x", "My") for name, provider in [("gptnano", "openai")]),
+        ("himalayas", "xai"),
+    ],
+)
+def test_only_a_users_key_counts_inside_a_word(name, provider):
+    with pytest.raises(ModelNotFoundError):
+        go(name)
+    table = {"gptn": ("openai", None), "malaya": ("xai", None)}
+    assert go(name, provider_map=table).provider == provider
 
 
 def test_boundary_beats_inside_beats_nothing():
@@ -306,6 +345,85 @@ def test_a_users_key_that_is_also_a_providers_name():
 def test_an_empty_key_matches_nothing():
     with pytest.raises(ModelNotFoundError):
         go("zzz", provider_map={"": (None, Custom)})
+
+
+# -- an unknown provider before the slash --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("opnai/gpt-4o", "openai/gpt-4o"),
+        ("OpnAI/GPT-4o", "openai/GPT-4o"),
+        ("opnai:gpt-4o", "openai/gpt-4o"),
+        ("azzure/gpt-4o", "azure/gpt-4o"),
+        ("antropic/claude-sonnet-5-5", "anthropic/claude-sonnet-5-5"),
+        ("mistrall-ai/codestral-latest", "mistral/codestral-latest"),
+        ("acme/deepseek-v4-pro", "deepseek-v4-pro"),
+        ("acme/flux-2-pro", None),
+        ("unsloth/mistral-7b", None),
+        ("zai-org/GLM-5.3", "zai/GLM-5.3"),
+        ("gogle/gemini-4-argon", "vertex/gemini-4-argon"),
+    ],
+)
+def test_an_unknown_provider_is_an_error_with_the_nearest_names(name, nearest):
+    with pytest.raises(ModelNotFoundError) as caught:
+        go(name)
+    error = caught.value
+    prefix = name.replace(":", "/").partition("/")[0]
+    shown = ", ".join(error.suggestions)
+    assert str(error) == f"Unsupported model: {name}; there is no provider {prefix!r}; did you mean {shown}?"
+    assert nearest is None or nearest in error.suggestions
+    assert all(go(suggestion).provider in SHIPPED for suggestion in error.suggestions)
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("deepseek-ai/DeepSeek-V4-Pro-0813", "deepseek"),
+        ("x-ai/grok-4.7", "xai"),
+        ("X.AI/Grok-9", "xai"),
+        ("z-ai/glm-5.3", "zai"),
+        ("deep-seek/deepseek-v4-pro", "deepseek"),
+        ("accounts/fireworks/models/kimi-k3p1-pro", "fireworks"),
+        ("black-forest-labs/flux-2-pro", "bfl"),
+        ("some/where/mistral-7b.Q4.gguf", "llamacpp"),
+        ("library/llama3:latest", "ollama"),
+        ("ft:gpt-4o-mini:acme::7p4l", "openai"),
+        ("ft:open-mistral-7b:acme", "mistral"),
+        ("mistral-small:24b", "mistral"),
+        ("/gpt-4o", "openai"),
+    ],
+)
+def test_a_name_that_speaks_of_its_provider_keeps_its_way_and_is_sent_whole(name, provider):
+    assert go(name) == Route(provider=provider, model=name, how="map", key=go(name).key)
+
+
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3-70b", "black-forest-labs/flux", "opnai/gpt-4o", "opnai:gpt-4o"])
+def test_a_users_own_entries_lead_wherever_they_say(name):
+    table = {"llama": (None, Custom), "flux": (None, Custom), "gpt": (None, Custom)}
+    route = go(name, provider_map=table)
+    assert (route.provider_class, route.model, route.how) == (Custom, name, "map")
+    registry = {name.lower(): ModelConfig(provider="together")}
+    route = go(name, registry=registry)
+    assert (route.provider, route.how) == ("together", "registry")
+    assert go(name, rows=rows_of(**{name.replace(":", "/").split("/")[0]: {}})).how == "explicit"
+
+
+def test_the_shipped_map_of_a_client_is_held_back_too():
+    shipped = {part: (key, Custom) for key, row in SHIPPED.items() for part in row.models}
+    with pytest.raises(ModelNotFoundError, match="there is no provider 'opnai'"):
+        go("opnai/gpt-4o", provider_map=shipped)
+    assert go("deepseek-ai/DeepSeek-V4", provider_map=shipped).provider == "deepseek"
+
+
+def test_a_retired_provider_is_not_suggested():
+    with pytest.raises(ModelNotFoundError) as caught:
+        go("meta-lama/some-model")
+    assert not any(each.startswith("meta_llama") for each in caught.value.suggestions)
+    with pytest.raises(ModelNotFoundError) as caught:
+        go("githb/gpt-4o")
+    assert not any(each.startswith("github") for each in caught.value.suggestions)
 
 
 # -- errors --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,15 @@ import msgspec
 
 __all__ = ["KnownModels", "load_models", "load_rows"]
 
+# One file a kind of provider: vendors and servers that most people use, other vendors, hosts of other vendors' models,
+# clouds whose address depends on an account, and services of images.
+_FILES = (
+    "providers.json",
+    "providers_vendors.json",
+    "providers_hosts.json",
+    "providers_clouds.json",
+    "providers_images.json",
+)
 # pathlib would cost 6 ms of the 50 that `import llm_master` may take; os is loaded anyway.
 _FOLDER = os.path.dirname(__file__)  # noqa: PTH120  # see above
 
@@ -34,8 +43,21 @@ class KnownModels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def load_rows() -> dict[str, dict[str, Any]]:
-    """The shipped provider rows by key, as plain dicts that ``ProviderRow.parse`` takes; read anew at each call."""
-    return msgspec.json.decode(_read("providers.json"), type=dict[str, dict[str, Any]])
+    """
+    The shipped provider rows by key, as plain dicts that ``ProviderRow.parse`` takes; read anew at each call.
+
+    A dialect ``{"like": "openai", ...}`` in a file is that of the other row, which stands in full, with its own fields
+    in place of equal ones.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for name in _FILES:
+        rows.update(msgspec.json.decode(_read(name), type=dict[str, dict[str, Any]]))
+    for row in rows.values():
+        for field in ("chat", "messages"):
+            if "like" in row.get(field, ()):
+                own = dict(row[field])
+                row[field] = {**rows[own.pop("like")][field], **own}
+    return rows
 
 
 def load_models() -> dict[str, KnownModels]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llm_master.addresses import given_url
 from llm_master.base_provider import UnifiedProvider, row_of
 from llm_master.cli.lists import provider_facts
 from llm_master.cli.reach import Finding, one_line, origin, reach_all, reach_store
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["doctor", "examine"]
 
 _LOCAL_PATIENCE = 60.0
+# Providers that nobody set up and that the short form names.
+_MOST_NAMED = 15
 # Seconds after which what a process wrote is no longer what it knows now.
 _RECENT = 2.0
 
@@ -64,11 +67,13 @@ def doctor(
 def _in_short(findings: list[Finding]) -> list[Finding]:
     """The findings, with the providers that nobody set up in one line."""
     unused = [finding for finding in findings if finding.state == "off" and finding.check.endswith(" set-up")]
-    names = ", ".join(finding.check.removesuffix(" set-up") for finding in unused)
+    names = [finding.check.removesuffix(" set-up") for finding in unused]
+    if len(names) > _MOST_NAMED:
+        names[_MOST_NAMED:] = [f"and {len(names) - _MOST_NAMED} more"]
     rest = [finding for finding in findings if finding not in unused]
     if not unused:
         return rest
-    return [*rest, Finding("not set up", "off", f"{names} (llm-master providers tells what each needs)")]
+    return [*rest, Finding("not set up", "off", f"{', '.join(names)} (llm-master providers tells what each needs)")]
 
 
 async def examine(
@@ -127,11 +132,12 @@ def _set_up(name: str, config: LLMConfig, *, everything: bool) -> tuple[Finding,
     facts = provider_facts(name, config)
     check = f"{name} set-up"
     try:
-        addressed = config.url_for(name) is not None
+        addressed = given_url(row, config) is not None
         keyed = config.key_for(row.api_key_attr or "", row.key_variables) is not None
     except ConfigurationError as error:
         return Finding(check, "bad", str(error)), None
-    address = facts["base_url"]
+    # An address that still waits for a variable leads nowhere.
+    address = facts["base_url"] if facts["base_url"] is not None and "{" not in facts["base_url"] else None
     if not facts["ready"]:
         # Somebody who gave an address and no key meant to use it.
         state = "bad" if addressed or keyed else "off"
@@ -194,10 +200,10 @@ def _breaker(process: str, breaker: BreakerState, now: float, when: str) -> Find
         last = f" (last opened by: {breaker.kind})" if breaker.kind else ""
         detail = f"closed{last}; {calls}"
     elif state == "open":
-        detail = f"open by: {breaker.kind}; the next probe in {breaker.until - now:.1f} s; {calls}"
+        detail = f"open (last failure: {breaker.kind}); next probe in {breaker.until - now:.1f} s; {calls}"
     else:
         probe = "a probe is under way" if breaker.probing else "the next call is the probe"
-        detail = f"half open by: {breaker.kind}; {probe}; {calls}"
+        detail = f"half open (last failure: {breaker.kind}); {probe}; {calls}"
     return Finding(
         one_line(f"{process} {breaker.model}{place}"), "ok" if state == "closed" else "warn", one_line(detail)
     )

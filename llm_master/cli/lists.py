@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llm_master.addresses import base_url, given_url, missing_variables, shown_url
 from llm_master.base_provider import UnifiedProvider, row_of
 from llm_master.cli.complete import complete_provider, known_models
 from llm_master.cli.terminal import print_json, print_table, tell
@@ -86,11 +87,13 @@ def provider_facts(name: str, config: LLMConfig) -> dict[str, Any]:
     row = row_of(name)
     given = None
     try:
-        given = config.url_for(row.name, *row.aliases)
+        given = given_url(row, config)
         missing = _missing(row, config, addressed=given is not None)
     except ConfigurationError as error:
         missing = str(error)
-    address = given[0] if given is not None else row.base_url
+    address = given[0] if given is not None else shown_url(row)
+    if given is None and missing is None and row.placeholders:
+        address = base_url(row, config)
     return {
         "key": row.name,
         "aliases": list(row.aliases),
@@ -111,6 +114,8 @@ def _missing(row: ProviderRow, config: LLMConfig, *, addressed: bool) -> str | N
         return None if ready else str(why)
     if not addressed and row.base_url is None:
         return f"set {row.name.upper()}_BASE_URL"
+    if not addressed and (need := missing_variables(row, config)):
+        return "set " + " and ".join(need)
     if key is None and not row.key_optional and row.api_key is None:
         return f"set {' or '.join(row.key_variables)}"
     return None

@@ -19,7 +19,9 @@ from llm_master.policy.cache_outage import Outage
 
 __all__ = ["RedisStore"]
 
-_CONNECTIONS = 16
+# A command takes a fraction of a millisecond, so few connections carry all that a process can ask. More would be opened
+# at once by the first calls of a process, and their handshakes alone could take longer than a command may.
+_CONNECTIONS = 4
 _LONGEST = 10 * 365 * 86_400.0  # seconds; what lives longer is kept without a time
 
 # A forked child must not close its parent's connections: the parent's event loop watches them through a shared epoll.
@@ -32,6 +34,8 @@ class _Link:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.gate = asyncio.Semaphore(_CONNECTIONS)
+        self.first = asyncio.Lock()  # held by the first command, which opens a connection for those behind it
+        self.warm = False
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def ended(self, task: asyncio.Task[Any]) -> None:
@@ -121,6 +125,10 @@ class RedisStore:
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
 
+            for ref in self._links.keyrefs():
+                # Connections that nobody closed hold their loop.
+                if (other := ref()) is not None and other.is_closed():
+                    self._links.pop(other, None)
             link = self._links[loop] = _Link(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0)))
         return link
 
@@ -131,7 +139,7 @@ class RedisStore:
         except ValueError:
             self._outage.failed("ask", "its address has options that it cannot have")
             return None
-        async with link.gate:
+        async with link.gate if link.warm else link.first:
             # An outage is one for reading and writing alike.
             if not self._outage.enter("ask"):
                 return None
@@ -146,9 +154,9 @@ class RedisStore:
                         await asyncio.sleep(0)
             finally:
                 task.cancel()
-            return self._answer(kind, task)
+            return self._answer(kind, task, link)
 
-    def _answer(self, kind: str, task: asyncio.Task[Any]) -> Any:
+    def _answer(self, kind: str, task: asyncio.Task[Any], link: _Link) -> Any:
         from redis.exceptions import ResponseError
 
         if not task.done():
@@ -156,6 +164,7 @@ class RedisStore:
         elif task.cancelled():
             self._outage.failed("ask", "the connection was closed")
         elif (error := task.exception()) is None:
+            link.warm = True
             self._outage.worked("ask")
             self._outage.worked(kind)
             return task.result()
