@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
     from llm_master.response_synthesizer import QueryLLM
-    from llm_master.settings_parts import Deployment
+    from llm_master.settings_parts import CacheSettings, Deployment
     from llm_master.stream import LLMStream
     from llm_master.tools import ToolResult, ToolRun
 
@@ -84,6 +84,7 @@ __all__ = [
     "BadRequestError",
     "BaseLLMProvider",
     "BreakerPolicy",
+    "CacheSettings",
     "CallEvent",
     "ConfigurationError",
     "ContentModerationError",
@@ -173,7 +174,7 @@ _HOMES = {
         ("policy.limits_rules", "Limit"),
         ("policy.retry", "RetryPolicy"),
         ("response_synthesizer", "QueryLLM"),
-        ("settings_parts", "Deployment"),
+        ("settings_parts", "CacheSettings Deployment"),
         ("stream", "LLMStream"),
         ("tools", "ToolResult ToolRun"),
     )

@@ -107,8 +107,8 @@ class Modalities(Closing):
         engine = self._engine or self._load_engine()
         call = engine.call(model_name, [], headers=extra_headers, timeout=timeout)
         texts = [input] if isinstance(input, str) else list(input)
-        found: EmbeddingResponse = await call.embed([engine.Step(self._pool(model_name, None), params)], texts)
-        return found
+        work = call.embed([engine.Step(self._pool(model_name, None), params)], texts)
+        return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # a vector's
 
     async def count_tokens(
         self,
@@ -121,5 +121,5 @@ class Modalities(Closing):
         """Tokens that messages have for a model, as its provider counts them; raises as ``query``."""
         engine = self._engine or self._load_engine()
         call = engine.call(model_name, engine.normalise(messages, prompt=prompt), timeout=timeout)
-        found: TokenCount = await call.count([engine.Step(self._pool(model_name, None), {})])
-        return found
+        work = call.count([engine.Step(self._pool(model_name, None), {})])
+        return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # a count's

@@ -152,11 +152,15 @@ class QueryLLM(Modalities):
             raise ConfigurationError("this client was not made from a settings file; use QueryLLM.from_file(path)")
         settings = Settings.read(path, UnifiedProvider.PROVIDER_CONFIGS)
         with self._lock:
-            self._options["settings"] = settings
+            options = {**self._options, "settings": settings}
+            # Made before anything is changed: what held before goes on when it cannot be.
+            engine = self._new_engine(options)
+            pools = list(self._pools.values())
+            if self._engine is not None:
+                self._engine.admission.leave(pools)
             # What calls in flight still use is let go of with the client; a supervised server is shared meanwhile.
-            self._retired.append((self._engine, list(self._pools.values())))
-            self._pools = {}
-            self._engine = None
+            self._retired.append((self._engine, pools))
+            self._options, self._pools, self._engine = options, {}, engine
 
     # -- the call -----------------------------------------------------------------------------------------------
 
@@ -308,12 +312,15 @@ class QueryLLM(Modalities):
         return SyncStream(result) if isinstance(result, LLMStream) else result
 
     def _load_engine(self) -> Any:
-        from llm_master.engine import Engine
-
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self, self._options, self._listeners)
+                self._engine = self._new_engine(self._options)
             return self._engine
+
+    def _new_engine(self, options: dict[str, Any]) -> Any:
+        from llm_master.engine import Engine
+
+        return Engine(self, options, self._listeners)
 
     # -- routes -------------------------------------------------------------------------------------------------
 

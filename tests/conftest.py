@@ -14,13 +14,14 @@ from llm_master.engine import shared_limiter
 from llm_master.policy.budget import shared_budget
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
+_OURS = ("LLM_MASTER_REDIS_URL", "LLM_MASTER_STATE_DIR")
 
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the keys, addresses and proxies of whoever runs it."""
     for name in list(os.environ):
-        if name.upper().endswith(_ENDINGS):
+        if name.upper().endswith(_ENDINGS) or name in _OURS:
             monkeypatch.delenv(name)
 
 

@@ -206,8 +206,8 @@ def test_a_value_that_is_too_large_takes_nobodys_place(tmp_path: Path, kind: str
         assert [await store.get(key) for key in "ab"] == [b"1", None]
         await store.put("c", bytes(500), None)
         assert [len(await store.get(key) or b"") for key in "ac"] == [1, 500]
-        await store.put("d", bytes(500), None)
-        assert [len(await store.get(key) or b"") for key in "cd"] == [0, 500]
+        await store.put("d", bytes(600), None)
+        assert [len(await store.get(key) or b"") for key in "cd"] == [0, 600]
         await store.aclose()
 
     asyncio.run(main())

@@ -576,3 +576,35 @@ def test_a_failed_deployment_is_tried_again_rather_than_waiting_for_one_that_coo
     answer = run(main())
     assert answer.content == "second try"
     assert paths(fault_server) == ["west", "west"]
+
+
+def test_a_reload_that_cannot_work_leaves_what_held_before(
+    fault_server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "llm_master.toml"
+    path.write_text("[models.gpt-4o]\nrate_limit_rpm = 1\n")
+
+    async def main() -> Any:
+        async with QueryLLM.from_file(path, config(fault_server), limiter=None) as llm:
+            await llm.query("gpt-4o", HI)
+            path.write_text('[limits]\nredis_url_env = "NOT_SET_ANYWHERE"\n[limits."tag:x"]\nrpm = 1\n')
+            with pytest.raises(ConfigurationError, match="NOT_SET_ANYWHERE, which is not set"):
+                llm.reload()
+            with pytest.raises(RateLimitError):
+                await llm.query("gpt-4o", HI, limit_wait=0)
+            assert list(llm.health()) == ["gpt-4o"]
+
+    run(main())
+
+
+def test_vectors_and_counts_tell_their_end_too(fault_server: FaultServer) -> None:
+    events: list[Any] = []
+
+    async def main() -> None:
+        async with client(fault_server) as llm:
+            llm.on_event(events.append)
+            with pytest.raises(Exception, match="embeddings"):
+                await llm.embed("claude-sonnet-4-5", "Hi")
+
+    run(main())
+    assert [event.name for event in events] == ["start", "end"]

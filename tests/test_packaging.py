@@ -35,6 +35,7 @@ PUBLIC = [
     "BadRequestError",
     "BaseLLMProvider",
     "BreakerPolicy",
+    "CacheSettings",
     "CallEvent",
     "ConfigurationError",
     "ContentModerationError",

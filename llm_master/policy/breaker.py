@@ -217,8 +217,8 @@ class Breaker:
             elif asked and self._pass:
                 # An old call, but what the provider asks for now holds from now.
                 self._open(now, kind, asked)
-            elif asked:
-                self._until = max(self._until, now + asked)
+            elif asked and now + asked > self._until:
+                self._until, self._kind = now + asked, kind
             changed = before != (self._openings, self._until)
         if changed:
             self._tell()

@@ -38,12 +38,6 @@ class _Link:
         self.warm = False
         self.tasks: set[asyncio.Task[Any]] = set()
 
-    def ended(self, task: asyncio.Task[Any]) -> None:
-        """A command has ended, whether or not somebody still waits for it."""
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
-
 
 class RedisStore:
     """
@@ -145,7 +139,7 @@ class RedisStore:
                 return None
             task = asyncio.get_running_loop().create_task(_call(link.client, command))
             link.tasks.add(task)
-            task.add_done_callback(link.ended)
+            task.add_done_callback(link.tasks.discard)
             try:
                 await asyncio.wait({task}, timeout=self._timeout)
                 for _ in range(3):
