@@ -42,7 +42,14 @@ in brackets: it has no chat.
 
 """
 
-_FAMILIES = {"openai_chat": "chat", "anthropic_messages": "messages"}
+_FAMILIES = {
+    "openai_chat": "chat",
+    "anthropic_messages": "messages",
+    "openai_responses": "responses",
+    "gemini": "gemini",
+    "cohere": "cohere",
+    "bedrock": "converse",
+}
 
 
 _CLI_HEAD = """\

@@ -117,6 +117,8 @@ class Call(Chain):
             return found
         self.last = trial
         target = trial.target
+        if target.other is not None:
+            target = target.for_call(step.params)
         alone = len(steps) == 1 and len(step.pool.places) == 1
         try:
             response: LLMResponse = await target.send(
@@ -135,7 +137,8 @@ class Call(Chain):
         return response
 
     async def _send(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> LLMResponse:
-        response: LLMResponse = await trial.target.send(self._request(trial.target, step), limits)
+        target = trial.target if trial.target.other is None else trial.target.for_call(step.params)
+        response: LLMResponse = await target.send(self._request(target, step), limits)
         trial.finished(response)
         return response
 
@@ -192,7 +195,7 @@ class Call(Chain):
         return source
 
     async def _begin(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> StreamSource:
-        target = trial.target
+        target = trial.target if trial.target.other is None else trial.target.for_call(step.params)
         request = self._request(target, step, stream=True)
         first = self.timeouts.first_token
         seconds = min((t for t in (limits.total, first) if t is not None), default=None)
@@ -216,7 +219,7 @@ class Call(Chain):
         self, trial: Trial, request: Request, stream: OpenStream, fold: Any, times: tuple[float | None, float | None]
     ) -> StreamSource:
         """The source; ``times``: loop time by which its first piece must be there, and seconds the attempt may take."""
-        target = trial.target
+        target = trial.target if trial.target.other is None else trial.target.for_call(request.params)
         until, share = times
         # A stream that falls silent must leave time for the targets behind it, even where only the deadline watches.
         idle = min((each for each in (self.timeouts.idle, share) if each is not None), default=None)

@@ -259,7 +259,13 @@ class LLMResponse(msgspec.Struct, weakref=True):
     def raw(self) -> Any:
         """The provider's own JSON, parsed; for a stream the list of its events, or None when it was not kept."""
         if isinstance(self.raw_body, bytes):
-            self.raw_body = msgspec.json.decode(self.raw_body)
+            try:
+                self.raw_body = msgspec.json.decode(self.raw_body)
+            except msgspec.DecodeError:
+                import json
+
+                # Python's own reader takes what servers should not send: NaN, halves of surrogate pairs.
+                self.raw_body = json.loads(self.raw_body, strict=False)
         return self.raw_body
 
     @property

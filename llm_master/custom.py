@@ -32,6 +32,7 @@ class CustomTarget:
     key_id: str | None = None
     supervised = False
     prices: Any = None
+    other: Any = None
 
     def __init__(
         self,

@@ -72,6 +72,7 @@ class OpenStream:
         "_endpoint",
         "_inflater",
         "_limits",
+        "_lines",
         "_loop",
         "_read",
         "_response",
@@ -92,6 +93,7 @@ class OpenStream:
         self._seen = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._limits: tuple[float | None, float | None] = (None, None)
+        self._lines = "vnd.amazon.eventstream" not in response.headers.get("Content-Type", "")
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         self._inflater = None if encoding in ("", "identity") else _Inflater(encoding, endpoint)
 
@@ -153,8 +155,8 @@ class OpenStream:
                 raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
             if not data:
                 return data
-            if b"\n" in data:
-                # Bytes that never end a line are no sign of life: an answer comes in lines.
+            if b"\n" in data or not self._lines:
+                # Bytes that never end a line are no sign of life where an answer comes in lines.
                 self._seen = self._loop.time()
             if self._inflater is not None:
                 data = self._inflater.feed(data, MAX_BODY - self._read)

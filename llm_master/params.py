@@ -177,13 +177,22 @@ def _tools(model_name: str, name: str, value: Any) -> None:
     seen: set[str] = set()
     for index, tool in enumerate(value):
         found = _tool_name(tool)
-        if found is None and not (isinstance(tool, dict) and tool.get("type") not in (None, "function")):
+        if found is None and not _is_own_tool(tool):
             accepted = "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
             raise _wrong(model_name, f"{name}[{index}]", tool, accepted)
         if found in seen:
             raise InvalidRequestError(f"{model_name}: {name} has two tools of the name {found!r}; rename one")
         if found is not None:
             seen.add(found)
+
+
+def _is_own_tool(tool: Any) -> bool:
+    """Whether it is a tool of the provider's own: it has another type, or is one field such as ``google_search``."""
+    if not isinstance(tool, dict):
+        return False
+    if tool.get("type") not in (None, "function"):
+        return True
+    return len(tool) == 1 and "function" not in tool and isinstance(next(iter(tool.values())), (dict, list))
 
 
 def _tool_name(tool: Any) -> str | None:
@@ -204,7 +213,11 @@ def _tool_choice(model_name: str, value: Any, params: dict[str, Any]) -> None:
             raise _wrong(model_name, name, value, accepted + (hint if value in offered else ""))
     elif not isinstance(value, dict):
         raise _wrong(model_name, name, value, f"one of {', '.join(_TOOL_CHOICES)} or a dict that names a tool")
-    elif (wanted := _tool_name(value)) is not None and wanted not in offered:
+    elif (
+        value.get("type") in (None, "function", "tool", "custom")
+        and (wanted := _tool_name(value)) is not None
+        and wanted not in offered
+    ):
         accepted = f"the name of an offered tool ({', '.join(offered)})" if offered else "used together with tools="
         raise _wrong(model_name, name, wanted, accepted)
 

@@ -22,7 +22,7 @@ __all__ = ["ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
 Category = Literal[
     "quota", "context", "content", "auth", "not_found", "rate", "overloaded", "server", "timeout", "bad_request"
 ]
-Family = Literal["openai_chat", "anthropic_messages"]
+Family = Literal["openai_chat", "anthropic_messages", "openai_responses", "gemini", "cohere", "bedrock"]
 Service = Literal["chat", "embeddings", "rerank", "images"]
 
 #: Parameters that a reasoning model refuses together.
@@ -220,7 +220,9 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         models: substrings of model names that mean this provider (see ``resolution.py``).
         not_models: substrings that look like it and are not.
         strip_prefix: whether an explicit ``provider/`` prefix is taken off the model name that is sent.
-        chat, messages: the dialects of its families.
+        chat, messages: the dialects of these families.
+        responses, gemini, cohere, bedrock: fields of ``ResponsesDialect``, ``GeminiDialect``, ``CohereDialect`` and
+            ``BedrockDialect``, read when such a model is first called: they are large, and most programs need none.
         error_codes: the provider's code or type -> a category of ``classify.py``.
         supervisor: ``module:name`` of code that starts the server and gives its address (the embedded model).
         api_key: a key given with the row itself, a ``Secret``; used where the configuration has none.
@@ -254,6 +256,10 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     strip_prefix: bool = True
     chat: ChatDialect = ChatDialect()
     messages: MessagesDialect = MessagesDialect()
+    responses: dict[str, Any] = {}
+    gemini: dict[str, Any] = {}
+    cohere: dict[str, Any] = {}
+    bedrock: dict[str, Any] = {}
     error_codes: dict[str, Category] = {}
     supervisor: str | None = None
     default_model: str | None = None

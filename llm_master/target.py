@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llm_master.addresses import auth_header, family_url, given_url
+from llm_master.addresses import auth_header, base_url, family_url, given_url
 from llm_master.classify import error_from_response, excerpt
 from llm_master.endpoint import Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
+from llm_master.families import FAMILIES, dialect_of, family_of
 from llm_master.pricing import Pricer
 from llm_master.redaction import Secret, redact
 from llm_master.wire import openai_embeddings
@@ -31,13 +32,8 @@ if TYPE_CHECKING:
     from llm_master.rows import ProviderRow
     from llm_master.transport import Transport
 
-__all__ = ["FAMILIES", "Target", "key_id"]
+__all__ = ["Target", "key_id"]
 
-#: API family -> the module with its three verbs, and the field of the row that holds its dialect.
-FAMILIES: dict[str, tuple[str, str]] = {
-    "openai_chat": ("llm_master.wire.openai_chat", "chat"),
-    "anthropic_messages": ("llm_master.wire.anthropic_messages", "messages"),
-}
 _USER_AGENT = "llm-master"
 
 
@@ -60,6 +56,7 @@ class Target:
     Attributes:
         prices: the registry's or settings' entry of the model, None where there is none.
         heed: is shown the headers of every good answer, None when nobody wants them.
+        other: the same model in another family of its row, which some calls need; ``for_call`` tells which.
 
     Raises:
         ConfigurationError: no address, a retired provider, an unknown family, an unusable header.
@@ -73,12 +70,15 @@ class Target:
         "_family",
         "_served_at",
         "_server",
+        "_stream_url",
+        "_wants_other",
         "asked",
         "dialect",
         "family",
         "heed",
         "key_id",
         "model",
+        "other",
         "prices",
         "provider",
         "row",
@@ -100,10 +100,12 @@ class Target:
         self.model = row.model_prefix + model if row.model_prefix and "/" not in model else model
         self.asked = asked
         self.transport = transport
-        self.family = _family(row, api)
-        module, dialect = FAMILIES[self.family]
-        self._family: Any = importlib.import_module(module)
-        self.dialect: Any = getattr(row, dialect)
+        self.family = family_of(row, api)
+        self._family: Any = importlib.import_module(FAMILIES[self.family][0])
+        self.dialect: Any = dialect_of(row, self.family)
+        self._stream_url: str | None = None
+        self.other: Target | None = None
+        self._wants_other: Any = None
         self._server: Any = None
         self._served_at: tuple[str, str] | None = None
         self._auth = row.family_auth.get(self.family, row.auth)
@@ -129,11 +131,21 @@ class Target:
             if secret is not None:
                 self._extra_auth.update((auth_header(auth, secret),))
         self._prepare(config, key if key is not None else row.api_key)
+        if api is None and self.family == "openai_chat" and "openai_responses" in row.families:
+            # Its own dialect knows which models and parameters chat completions refuses.
+            dialect_of_other = dialect_of(row, "openai_responses").for_model(self.model)
+            if dialect_of_other.only or dialect_of_other.tools_while_reasoning or dialect_of_other.only_tools:
+                self.other = Target(row, config, transport, model=model, asked=asked, api="openai_responses")
+                self._wants_other = dialect_of_other.wanted
+
+    def for_call(self, params: dict[str, Any]) -> Target:
+        """The target that serves a call with these parameters: this one, or ``other``."""
+        return self.other if self.other is not None and self._wants_other(params) else self
 
     def _prepare(self, config: LLMConfig, key: Secret | None) -> None:
         row = self.row
         try:
-            url = family_url(row, config, self.family, self._family.PATH)
+            url = self._full_url(config)
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.asked!r} cannot be sent: {error}") from error
         if key is None and not row.key_optional:
@@ -142,6 +154,21 @@ class Target:
                 f" (environment or .env), or LLMConfig({row.api_key_attr}=...)"
             )
         self._address(url, key)
+
+    def _full_url(self, config: LLMConfig) -> str:
+        row, family = self.row, self._family
+        path = getattr(family, "path", None)
+        if path is None:
+            return family_url(row, config, self.family, family.PATH)
+        # The address holds the model, and whether the answer is streamed.
+        given = given_url(row, config)
+        if given is not None and given[1]:
+            self._stream_url = given[0].replace(":generateContent", ":streamGenerateContent?alt=sse")
+            return given[0]
+        base = base_url(row, config, family=self.family)
+        template = {"template": row.paths[self.family]} if self.family in row.paths else {}
+        self._stream_url = base + path(self.model, stream=True, **template)
+        return str(base + path(self.model, stream=False, **template))
 
     def _address(self, url: str, key: str | None) -> None:
         row = self.row
@@ -206,6 +233,8 @@ class Target:
         if not self.row.chats:
             raise self._no_chat()
         endpoint = await self.endpoint(request.headers, timeout.total)
+        if self._stream_url is not None:
+            endpoint = endpoint.at(self._stream_url)
         stream = await self.transport.open(endpoint, self._family.encode(request, self.dialect), timeout)
         try:
             if stream.status != 200:
@@ -312,7 +341,7 @@ class Target:
         response.provider = self.provider
         if response.model is None:
             response.model = self.model
-        found = headers.get("x-request-id") or headers.get("request-id")
+        found = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
         if found:
             response.request_id = found
         response.pricer = Pricer(self.asked, self.provider, response.model, time.time(), self.row.free, self.prices)
@@ -325,7 +354,7 @@ class Target:
         return body
 
     def _refuse(self, status: int, body: bytes, headers: Any, endpoint: Endpoint) -> None:
-        request_id = headers.get("x-request-id") or headers.get("request-id")
+        request_id = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
         if 200 <= status < 300:
             return
         if 300 <= status < 400:
@@ -363,18 +392,6 @@ class Target:
         if self._server is not None:
             self._server.release()
             await self._server.stopped()
-
-
-def _family(row: ProviderRow, api: str | None) -> str:
-    if api is None:
-        return row.families[0]
-    wanted = _API_NAMES.get(api, api)
-    if wanted in row.families:
-        return wanted
-    raise ConfigurationError(f"{row.name} does not serve api={api!r}; it serves {', '.join(row.families)}")
-
-
-_API_NAMES = {"chat": "openai_chat", "messages": "anthropic_messages", "responses": "openai_responses"}
 
 
 def wrap(error: Exception, provider: str, model: str) -> ProviderError:

@@ -583,7 +583,7 @@ def test_dialects_of_the_facts():
     assert chat["deepinfra"].cost_path == "usage.estimated_cost"
     assert ROWS["zai"].error_codes["1113"] == ROWS["zai"].error_codes["1321"] == "quota"
     assert ROWS["zai"].error_codes["1305"] == "overloaded"
-    assert ROWS["cohere"].error_codes == {"498": "auth"}
+    assert ROWS["cohere"].error_codes == {"498": "auth", "499": "server"}
     assert ROWS["cloudflare"].error_codes["3036"] == "quota"
     assert ROWS["anthropic"].auth == "x-api-key"
     assert ROWS["anthropic"].headers == {"anthropic-version": "2023-06-01"}

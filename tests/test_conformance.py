@@ -181,15 +181,78 @@ def test_the_key_stands_in_its_header_and_the_base_url_is_obeyed(name: str, faul
     assert seen.path.startswith("/base/v1/")
 
 
+# What the fault server does not speak by itself, and how the address of each family ends.
+SPOKEN: dict[str, Any] = {
+    "anthropic_messages": ok("Hello there.", usage=Usage(11, 7)),
+    "openai_chat": ok("Hello there.", usage=Usage(11, 7)),
+    "openai_responses": status(
+        200,
+        {
+            "id": "resp_1",
+            "object": "response",
+            "status": "completed",
+            "model": "some-model",
+            "output": [
+                {
+                    "id": "msg_1",
+                    "type": "message",
+                    "role": "assistant",
+                    "status": "completed",
+                    "content": [{"type": "output_text", "text": "Hello there.", "annotations": []}],
+                }
+            ],
+            "usage": {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18},
+        },
+    ),
+    "gemini": status(
+        200,
+        {
+            "candidates": [
+                {"content": {"role": "model", "parts": [{"text": "Hello there."}]}, "finishReason": "STOP", "index": 0}
+            ],
+            "usageMetadata": {"promptTokenCount": 11, "candidatesTokenCount": 7, "totalTokenCount": 18},
+            "modelVersion": "some-model",
+        },
+    ),
+    "cohere": status(
+        200,
+        {
+            "id": "c1",
+            "finish_reason": "COMPLETE",
+            "message": {"role": "assistant", "content": [{"type": "text", "text": "Hello there."}]},
+            "usage": {"billed_units": {"input_tokens": 11, "output_tokens": 7}},
+        },
+    ),
+    "bedrock": status(
+        200,
+        {
+            "output": {"message": {"role": "assistant", "content": [{"text": "Hello there."}]}},
+            "stopReason": "end_turn",
+            "usage": {"inputTokens": 11, "outputTokens": 7, "totalTokens": 18},
+            "metrics": {"latencyMs": 5},
+        },
+    ),
+}
+ENDS = {
+    "cohere": "/v2/chat",
+    "bedrock": "/model/some-model/converse",
+    "anthropic_messages": "/messages",
+    "openai_chat": "/chat/completions",
+    "openai_responses": "/responses",
+    "gemini": "some-model:generateContent",
+}
+
+
 @pytest.mark.parametrize(("name", "family"), FURTHER)
 def test_every_further_family_answers_beside_the_base_url(name: str, family: str, fault_server: FaultServer) -> None:
-    fault_server.default = ok("Hello there.", usage=Usage(11, 7))
+    fault_server.default = SPOKEN[family]
     response = ask(name, fault_server, api=family)
     assert (response.content, response.usage.input_tokens, response.usage.output_tokens) == ("Hello there.", 11, 7)
+    assert response.finish_reason == "stop"
     (seen,) = fault_server.requests
     row = row_of(name)
     assert seen.path.startswith("/base/")
-    assert seen.path.endswith("/messages")
+    assert seen.path.endswith(ENDS[family])
     check_key(seen, row.family_auth.get(family, row.auth))
 
 

@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "catalogue", "toml_lines"),
-        *("dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "sigv4"),
+        *("dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock"),
     ),
     (
         "addresses",
@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("structured",),
     ("wire",),
-    ("endpoint", "sigv4"),
+    ("endpoint", "families", "sigv4"),
     ("incoming",),
     ("transport",),
     ("policy",),

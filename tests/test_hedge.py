@@ -235,6 +235,11 @@ def test_of_two_at_once_the_first_wins_and_the_other_is_discarded() -> None:
         first.end("one")
         assert await racing == ("one", 0)
         assert discarded == ["two"]
+        first, second = Side(), Side()
+        racing = await hedged(first, second)
+        second.end("two")
+        first.end("one")
+        assert await racing == ("one", 0), "and nobody need discard it"
 
     run(main)
 

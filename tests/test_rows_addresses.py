@@ -24,7 +24,10 @@ KEY = "rows-key-0123456789abcdef"
 
 #: Provider -> variables that suffice, and the base URLs of its families that come of them.
 SET: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-    "azure": ({"AZURE_OPENAI_RESOURCE": "contoso"}, {"openai_chat": "https://contoso.openai.azure.com/openai/v1"}),
+    "azure": (
+        {"AZURE_OPENAI_RESOURCE": "contoso"},
+        dict.fromkeys(("openai_chat", "openai_responses"), "https://contoso.openai.azure.com/openai/v1"),
+    ),
     "foundry": (
         {"AZURE_FOUNDRY_RESOURCE": "contoso"},
         {
@@ -37,13 +40,15 @@ SET: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {
             "openai_chat": "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1",
             "anthropic_messages": "https://bedrock-mantle.eu-west-1.api.aws/anthropic/v1",
+            "bedrock": "https://bedrock-runtime.eu-west-1.amazonaws.com",
         },
     ),
     "vertex": (
         {"GOOGLE_CLOUD_PROJECT": "acme.com:main", "GOOGLE_CLOUD_LOCATION": "us-east5"},
         {
             "openai_chat": "https://us-east5-aiplatform.googleapis.com/v1/projects/acme.com:main/locations/us-east5"
-            "/endpoints/openapi"
+            "/endpoints/openapi",
+            "gemini": "https://us-east5-aiplatform.googleapis.com/v1/projects/acme.com:main/locations/us-east5",
         },
     ),
     "cloudflare": (
@@ -96,7 +101,7 @@ def test_variables_make_the_address(name: str, monkeypatch: pytest.MonkeyPatch) 
     put(monkeypatch, variables)
     for family, address in addresses.items():
         assert base_url(ROWS[name], LLMConfig(), family=family) == address
-        assert family_url(ROWS[name], LLMConfig(), family, "/x") == address + "/x"
+        assert family_url(ROWS[name], LLMConfig(), family, "/x") == address + ROWS[name].paths.get(family, "/x")
     assert base_url(ROWS[name], LLMConfig()) == addresses["openai_chat"]
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {
     "requirements.txt": ("local",),
-    "requirements-dev.txt": ("local", "redis", "postgres", "gateway", "dev"),
+    "requirements-dev.txt": ("local", "redis", "bedrock", "postgres", "gateway", "dev"),
 }
+_LARGEST = "requirements-dev.txt"
 
 
 def requirements(root: Path, extras: tuple[str, ...]) -> list[str]:
@@ -53,8 +54,8 @@ def lock(root: Path, name: str, *, upgrade: bool) -> None:
     """Resolve one lock and write it; raise CalledProcessError when uv finds no solution."""
     command = ["uv", "pip", "compile", "-", "--output-file", name, "--quiet", "--no-header", "--generate-hashes"]
     command += ["--universal", "--python-version", "3.11", "--no-emit-index-url", "--no-emit-find-links"]
-    if name != "requirements.txt":
-        command += ["--constraint", "requirements.txt"]
+    if name != _LARGEST:
+        command += ["--constraint", _LARGEST]
     if upgrade:
         command.append("--upgrade")
     uv = Path(sys.executable).with_name(command[0])
@@ -66,9 +67,9 @@ def lock(root: Path, name: str, *, upgrade: bool) -> None:
 
 
 def main() -> int:
-    """Write both locks, the smaller first: the other one keeps to its pins."""
+    """Write both locks, the larger first: what its packages ask of each other holds for the smaller one too."""
     try:
-        for name in EXTRAS:
+        for name in sorted(EXTRAS, key=lambda each: each != _LARGEST):
             lock(ROOT, name, upgrade="--upgrade" in sys.argv[1:])
     except FileNotFoundError:
         print("uv is missing from this environment; run `make lock`", file=sys.stderr)

@@ -53,7 +53,7 @@ def load_rows() -> dict[str, dict[str, Any]]:
     for name in _FILES:
         rows.update(msgspec.json.decode(_read(name), type=dict[str, dict[str, Any]]))
     for row in rows.values():
-        for field in ("chat", "messages"):
+        for field in ("chat", "messages", "responses", "gemini", "cohere", "bedrock"):
             if "like" in row.get(field, ()):
                 own = dict(row[field])
                 row[field] = {**rows[own.pop("like")][field], **own}

@@ -217,16 +217,7 @@ class Fold:
             self._head = event.message
             self._count(event.message.usage, pieces)
         elif isinstance(event, MessageDelta):
-            self._count(event.usage, pieces)
-            if event.delta is not None and event.delta.stop_reason:
-                self._stop = event.delta
-                self.complete = True
-                if event.delta.stop_reason == "refusal":
-                    pieces.append(RefusalEvent(refusal_of(event.delta.stop_details, self._gather().content)))
-                if event.usage is not None:
-                    # Reason and usage are all that was missing: a server that forgets the last event is not waited for.
-                    self._finish(pieces)
-                    self.done = True
+            self._near_end(event, pieces)
         elif isinstance(event, MessageStop):
             self._finish(pieces)
             self.done = True
@@ -240,6 +231,19 @@ class Fold:
                 rules=self._rules,
             )
         return self.done
+
+    def _near_end(self, event: MessageDelta, pieces: list[Piece]) -> None:
+        self._count(event.usage, pieces)
+        if event.delta is None or not event.delta.stop_reason:
+            return
+        self._stop = event.delta
+        self.complete = True
+        if event.delta.stop_reason == "refusal":
+            pieces.append(RefusalEvent(refusal_of(event.delta.stop_details, self._gather().content)))
+        if event.usage is not None:
+            # Reason and usage are all that was missing: a server that forgets the last event is not waited for.
+            self._finish(pieces)
+            self.done = True
 
     def _start(self, index: int, block: dict[str, Any], pieces: list[Piece]) -> _Open:
         open_ = self._blocks[index] = _Open(block)

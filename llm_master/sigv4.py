@@ -1,0 +1,172 @@
+"""
+AWS Signature Version 4 for requests that carry no bearer key; ``botocore`` does the work and is an optional extra.
+
+A signature covers method, address, body and time, so that each request needs its own, made when its body is final and
+again for each retry. Whoever sends does, before each request::
+
+    if not signer.fresh:
+        await asyncio.to_thread(signer.refresh)     # files, a login, the instance's own service: it may wait
+    headers = {**headers, **signer.sign("POST", url, {"Content-Type": "application/json"}, body)}
+
+and sends ``url`` and ``body`` byte for byte as they were signed. Headers that are not given to ``sign`` are not covered
+and may be added afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from llm_master.errors import ConfigurationError, MissingKeyError
+
+__all__ = ["SigV4Signer", "Signer", "region_of"]
+
+_INSTALL = "pip install 'llm-master[bedrock]'"
+_REGION = re.compile(r"(?:^|\.)bedrock(?:-[a-z]+)*\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.")
+
+
+class Signer(Protocol):
+    """What signs requests."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether ``sign`` needs to wait for nothing."""
+
+    def refresh(self) -> None:
+        """Get credentials that are good for a while; may block, so not on an event loop's thread."""
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """The headers that sign a request."""
+
+
+def region_of(url: str) -> str | None:
+    """The region in an address of Bedrock: us-east-1 in https://bedrock-runtime.us-east-1.amazonaws.com, else None."""
+    found = _REGION.search((urlsplit(url).hostname or "") + ".")
+    return found[1] if found else None
+
+
+class SigV4Signer:
+    """
+    Signs with AWS credentials; safe in several threads.
+
+    Args:
+        region: as in the address, see ``region_of``.
+        access_key, secret_key, session_token: credentials; without them ``botocore`` looks where every AWS program
+            looks: the environment, shared files, a login, the container, the instance.
+        profile: the profile of the shared files, None for AWS_PROFILE or the default one.
+        service: the name that signatures are made for.
+
+    Raises:
+        ConfigurationError: the extra is not installed, or half of a credential is given.
+    """
+
+    def __init__(
+        self,
+        region: str,
+        *,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        session_token: str | None = None,
+        profile: str | None = None,
+        service: str = "bedrock",
+    ) -> None:
+        if not region:
+            raise ConfigurationError("a request to AWS is signed for a region; set AWS_REGION, such as us-east-1")
+        if (access_key is None) != (secret_key is None):
+            missing = "AWS_SECRET_ACCESS_KEY" if secret_key is None else "AWS_ACCESS_KEY_ID"
+            raise ConfigurationError(f"half of an AWS credential is given; set {missing} too")
+        self._region = region
+        self._service = service
+        self._profile = profile
+        self._auth = _module("botocore.auth")
+        self._request = _module("botocore.awsrequest")
+        self._lock = threading.Lock()
+        self._credentials: Any = None
+        if access_key is not None:
+            self._credentials = _module("botocore.credentials").Credentials(access_key, secret_key, session_token)
+
+    def __repr__(self) -> str:
+        return f"SigV4Signer({self._region!r}, service={self._service!r})"
+
+    @property
+    def fresh(self) -> bool:
+        """Whether ``sign`` needs to wait for nothing."""
+        credentials = self._credentials
+        if credentials is None:
+            return False
+        stale = getattr(credentials, "refresh_needed", None)
+        return stale is None or not stale()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be masked wherever a server echoes it; empty until there are credentials."""
+        credentials = self._credentials
+        if credentials is None or not self.fresh:
+            return ()
+        frozen = credentials.get_frozen_credentials()
+        return tuple(each for each in (frozen.secret_key, frozen.token) if each)
+
+    @property
+    def access_key(self) -> str | None:
+        """The public half of the credentials, None until there are some."""
+        credentials = self._credentials
+        return str(credentials.get_frozen_credentials().access_key) if credentials is not None and self.fresh else None
+
+    def refresh(self) -> None:
+        """
+        Get credentials that are good for a while; may block, so not on an event loop's thread.
+
+        Raises:
+            MissingKeyError: there are none.
+            ConfigurationError: they cannot be read.
+        """
+        errors = _module("botocore.exceptions")
+        with self._lock:
+            try:
+                if self._credentials is None:
+                    self._credentials = _module("botocore.session").Session(profile=self._profile).get_credentials()
+                if self._credentials is not None:
+                    self._credentials.get_frozen_credentials()
+            except errors.BotoCoreError as error:
+                raise ConfigurationError(
+                    f"AWS credentials cannot be had: {error}; check AWS_PROFILE, or log in again (aws sso login)"
+                ) from error
+            if self._credentials is None:
+                raise MissingKeyError(
+                    "no AWS credentials: set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+                    " or AWS_PROFILE"
+                )
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """
+        The headers that sign a request, to be added to those given.
+
+        Args:
+            url: the address as it is sent, percent-encoded.
+            headers: those that the signature covers; the host is always among them.
+            body: the body as it is sent.
+
+        Raises:
+            MissingKeyError, ConfigurationError: as ``refresh``, which is called first unless ``fresh``.
+        """
+        if not self.fresh:
+            self.refresh()
+        request = self._request.AWSRequest(method=method, url=url, headers=dict(headers), data=body)
+        frozen = self._credentials.get_frozen_credentials()
+        self._auth.SigV4Auth(frozen, self._service, self._region).add_auth(request)
+        given = {name.lower() for name in headers}
+        return {name: str(value) for name, value in request.headers.items() if name.lower() not in given}
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"signing requests to AWS needs botocore, which is not installed: {_INSTALL};"
+            " or give a bearer key in AWS_BEARER_TOKEN_BEDROCK"
+        ) from error

@@ -1,0 +1,78 @@
+"""
+What a turn of the model must be given back unchanged: signed reasoning, and the blocks of the service's own tools.
+
+The payload travels in ``message["opaque"]``, marked with the provider and model that made it. It holds those blocks
+alone where they lead the turn, which is the usual case, and the whole turn where their place matters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from llm_master.classes import Request
+from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, is_blank, kind_of, text_of
+
+__all__ = ["FAMILY", "opaque_of", "replayed"]
+
+FAMILY = "bedrock"
+_ONE_WAY = ("image", "audio")
+
+
+def _ordinary(block: Block) -> bool:
+    """Whether the chat format has an equal of a block: text, or a call of the caller's own tool."""
+    return "text" in block or ("toolUse" in block and block["toolUse"].get("type") != SERVER_TOOL)
+
+
+def _said_again(block: Block) -> bool:
+    """Whether the message itself says what a block says."""
+    return _ordinary(block) or kind_of(block) == "citationsContent"
+
+
+def opaque_of(blocks: list[Block], request: Request) -> dict[str, Any] | None:
+    """The opaque part of a turn, None when text and tool calls are all of it."""
+    # Blank texts and pictures are given out by some models, and taken back from none.
+    blocks = [b for b in blocks if not is_blank(b.get("text", FAMILY)) and kind_of(b) not in _ONE_WAY]
+    special = [block for block in blocks if not _said_again(block)]
+    if not special:
+        return None
+    leading = blocks[: len(special)] == special
+    cited = any(kind_of(block) == "citationsContent" for block in blocks)
+    return {
+        "family": FAMILY,
+        "provider": request.provider,
+        "model": request.model,
+        "payload": special if leading and not cited else blocks,
+    }
+
+
+def replayed(message: dict[str, Any], request: Request) -> tuple[list[Block], bool]:
+    """
+    The blocks to give back for an assistant message, and whether they are the whole turn.
+
+    A payload of another family, provider or model gives none. A whole turn counts only while it still says what the
+    message says; of an edited message only the blocks before the edit are kept, those that lead the turn.
+    """
+    opaque = message.get("opaque")
+    if not isinstance(opaque, dict) or opaque.get("family") != FAMILY:
+        return [], False
+    if opaque.get("provider") != request.provider or opaque.get("model") != request.model:
+        return [], False
+    payload: list[Block] = opaque.get("payload") or []
+    leading = list(itertools.takewhile(lambda block: not _said_again(block), payload))
+    if len(leading) == len(payload):
+        return leading, False
+    calls = [call.get("id") for call in message.get("tool_calls") or ()]
+    theirs = [block["toolUse"]["toolUseId"] for block in payload if "toolUse" in block and _ordinary(block)]
+    if calls == theirs and text_of(message.get("content")) == _said(payload):
+        return list(payload), True
+    return leading, False
+
+
+def _said(blocks: list[Block]) -> str:
+    """The text of a turn, cited or not."""
+    return "".join(
+        block.get("text")
+        or "".join(part.get("text") or "" for part in block.get("citationsContent", {}).get("content") or ())
+        for block in blocks
+    )

@@ -1,0 +1,126 @@
+"""
+The body of a whole answer as an ``LLMResponse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from llm_master.classes import LLMResponse, Request, ToolCall
+from llm_master.classify import error_from_object, excerpt
+from llm_master.dialect_cohere import CohereDialect
+from llm_master.errors import ResponseError
+from llm_master.wire.cohere_answer import UNREADABLE, Gathered, WireUsage, failure, respond
+from llm_master.wire.cohere_draft import SCHEMA_TOOL, schema_tool_wanted
+
+__all__ = ["decode"]
+
+
+class _Item(msgspec.Struct):
+    type: str = "text"
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Turn(msgspec.Struct):
+    content: list[_Item] | None = None
+    tool_calls: list[_Call] | None = None
+    tool_plan: str | None = None
+    citations: list[Any] | None = None
+
+
+class _Answer(msgspec.Struct):
+    message: _Turn
+    id: str | None = None
+    finish_reason: str | None = None
+    usage: WireUsage | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
+def decode(
+    body: bytes, request: Request, dialect: CohereDialect, *, rules: Mapping[str, str] | None = None
+) -> LLMResponse:
+    """
+    Read an answer.
+
+    Args:
+        rules: the row's ``error_codes``.
+
+    Raises:
+        ProviderError: the body is an error object, or the answer ended in an error; typed by what it says.
+        ResponseError: the body is not JSON, or holds no answer.
+    """
+    try:
+        answer = _ANSWER.decode(body)
+    except UNREADABLE as error:
+        _refuse(body, request, error, rules)
+    failed = failure(answer.finish_reason, None, request, rules, id=answer.id)
+    if failed is not None:
+        raise failed
+    schema = bool(request.params) and schema_tool_wanted(request, dialect)
+    gathered = Gathered()
+    turn = answer.message
+    for item in turn.content or ():
+        if item.thinking:
+            gathered.thoughts.append(item.thinking)
+        elif item.text:
+            gathered.texts.append(item.text)
+    gathered.plan = turn.tool_plan or ""
+    gathered.citations = turn.citations or []
+    for number, call in enumerate(turn.tool_calls or ()):
+        function = call.function or _Function()
+        if schema and function.name == SCHEMA_TOOL:
+            gathered.structured = function.arguments or "{}"
+        else:
+            gathered.calls.append(
+                ToolCall(call.id or f"call_{number}", function.name or "", raw_arguments=function.arguments or "{}")
+            )
+    return respond(
+        request,
+        gathered,
+        id=answer.id,
+        usage=answer.usage or WireUsage(),
+        reason=answer.finish_reason or "null",
+        raw_body=body,
+    )
+
+
+def _refuse(body: bytes, request: Request, cause: Exception, rules: Mapping[str, str] | None) -> NoReturn:
+    provider, model = request.provider, request.model
+    try:
+        found = msgspec.json.decode(body)
+    except UNREADABLE:
+        what = "not JSON"
+    else:
+        if isinstance(found, dict) and (isinstance(found.get("message"), str) or found.get("error")):
+            request_id = found.get("id")
+            raise error_from_object(
+                found,
+                provider=provider,
+                model=model,
+                rules=rules,
+                request_id=request_id if isinstance(request_id, str) else None,
+            ) from cause
+        what = f"no answer ({cause})"
+    raise ResponseError(
+        f"{provider} answered {model!r} with {what}: {excerpt(body)}; try again or check the base URL",
+        provider=provider,
+        model=model,
+        status_code=200,
+        body=excerpt(body),
+    ) from cause

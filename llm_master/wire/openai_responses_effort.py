@@ -1,0 +1,132 @@
+"""
+How much a model reasons: ``reasoning_effort``, ``thinking_budget`` and their kin in the words of this API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_master.dialect_responses import ResponsesDialect
+from llm_master.errors import InvalidRequestError
+from llm_master.wire.openai_responses_plan import Refusals
+
+__all__ = ["settle_reasoning"]
+
+# Efforts from weakest to strongest.
+_LADDER = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "default": 3, "high": 4, "xhigh": 5, "max": 6}
+# Effort -> the tokens that it stands for where a budget is given: this API has no budgets.
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 65536}
+
+
+def settle_reasoning(given: dict[str, Any], dialect: ResponsesDialect, refusals: Refusals) -> bool:
+    """
+    Turn the parameters on reasoning into ``reasoning``; whether the model will reason.
+
+    Args:
+        given: the parameters, changed in place.
+
+    Raises:
+        InvalidRequestError: two of them contradict each other, or one cannot be read.
+        UnsupportedParameterError: the model has no such setting and ``drop_params`` is off.
+    """
+    reasoning = given.pop("reasoning", None)
+    if reasoning is not None and not isinstance(reasoning, Mapping):
+        raise InvalidRequestError(f"{refusals.who}: reasoning is a dict such as {{'effort': 'low'}}, not {reasoning!r}")
+    made = dict(reasoning or {})
+    parameter, effort = _asked(given, made, dialect, refusals)
+    summary = given.pop("reasoning_summary", None)
+    if summary is not None:
+        made["summary"] = summary
+    taken = _fitting(parameter, effort, dialect, refusals) if effort is not None else None
+    if taken is None:
+        made.pop("effort", None)
+    else:
+        made["effort"] = dialect.effort_rename.get(taken, taken)
+    if made and dialect.efforts == ():
+        refusals.refuse(f"reasoning.{next(iter(made))}", "", "this model does not reason: leave it out", "reasoning")
+    elif made:
+        given["reasoning"] = made
+    return dialect.reasons if taken is None else taken != "none"
+
+
+def _asked(
+    given: dict[str, Any], reasoning: Mapping[str, Any], dialect: ResponsesDialect, refusals: Refusals
+) -> tuple[str, str | None]:
+    """The parameter that says how much to reason, and the effort."""
+    found: dict[str, Any] = {}
+    if reasoning.get("effort") is not None:
+        found["reasoning"] = reasoning["effort"]
+    if given.get("reasoning_effort") is not None:
+        found["reasoning_effort"] = given["reasoning_effort"]
+    budget = given.get("thinking_budget")
+    if budget is not None:
+        found["thinking_budget"] = _effort_for(budget, "thinking_budget", refusals)
+    thinking = given.get("thinking")
+    if thinking is not None:
+        found["thinking"] = _effort_of(thinking, refusals)
+    for name in ("reasoning_effort", "thinking_budget", "thinking"):
+        given.pop(name, None)
+    values = list(found.values())
+    if any(value != values[0] for value in values):
+        raise InvalidRequestError(f"{refusals.who}: {' and '.join(found)} contradict each other; give one of them")
+    parameter, effort = next(iter(found.items()), ("reasoning_effort", None))
+    if found and effort is None and not dialect.reasons:
+        effort = "medium"  # it is to reason as much as it likes, and by itself it would not at all
+    if effort is not None and not isinstance(effort, str):
+        raise InvalidRequestError(f"{refusals.who}: {parameter} is a word such as 'low', not {effort!r}")
+    return parameter, effort
+
+
+def _effort_for(budget: Any, parameter: str, refusals: Refusals) -> str | None:
+    if not isinstance(budget, int) or isinstance(budget, bool) or budget < -1:
+        raise InvalidRequestError(f"{refusals.who}: {parameter} is a number of tokens, not {budget!r}")
+    if budget == -1:
+        return None  # as much as the model likes
+    effort = "none" if budget == 0 else "minimal"
+    for name, tokens in _BUDGETS.items():
+        if tokens <= budget:
+            effort = name
+    if budget:
+        refusals.note(f"{parameter}={budget}->effort {effort}")
+    return effort
+
+
+def _effort_of(thinking: Any, refusals: Refusals) -> str | None:
+    kind = thinking.get("type") if isinstance(thinking, Mapping) else None
+    if kind == "disabled":
+        return "none"
+    if kind == "enabled" and thinking.get("budget_tokens") is not None:
+        return _effort_for(thinking["budget_tokens"], "thinking.budget_tokens", refusals)
+    if kind in ("enabled", "adaptive"):
+        return None
+    raise InvalidRequestError(
+        f"{refusals.who}: thinking {thinking!r} is not known; give reasoning_effort, or a type enabled or disabled"
+    )
+
+
+def _fitting(parameter: str, effort: str, dialect: ResponsesDialect, refusals: Refusals) -> str | None:
+    """The effort that is sent, None for none."""
+    known = dialect.efforts
+    if known == ():
+        # A model that does not reason need not be kept from it.
+        if effort != "none":
+            refusals.refuse(parameter, "", "this model has no such setting: leave it out")
+        return None
+    if known is None or effort in known or effort in dialect.effort_rename:
+        return effort
+    nearest = _nearest(effort, known)
+    if nearest is None:
+        refusals.refuse(parameter, f"={effort!r}", f"it takes {', '.join(known)}")
+    else:
+        refusals.note(f"{parameter}={effort}->{nearest}")
+    return nearest
+
+
+def _nearest(effort: str, known: tuple[str, ...]) -> str | None:
+    """The nearest effort on the ladder; of two the stronger; never from some reasoning to none."""
+    wanted = _LADDER.get(effort)
+    if wanted is None:
+        return None
+    steps = [name for name in known if name in _LADDER and (name != "none" or wanted == 0)]
+    return min(steps, key=lambda name: (abs(_LADDER[name] - wanted), -_LADDER[name]), default=None)
