@@ -93,7 +93,7 @@ PEERS: dict[str, Peer] = {
         "ours_limited.py",
         "import llm_master\nllm_master.QueryLLM()",
         ("aiohttp", "msgspec"),
-        "The same with limits of requests, tokens and concurrency on the model, the provider and a tag, none of which is "
-        "ever reached; breaker, retry budget and record are active in both.",
+        "The same with limits of requests, tokens and concurrency on the model, the provider and a tag, none of which "
+        "is ever reached; breaker, retry budget and record are active in both.",
     ),
 }
