@@ -82,13 +82,14 @@ class Resumption:
         messages = call.messages
         try:
             if going:
-                from llm_master.policy.continuation import continued
+                from llm_master.policy.continuation import continued, said
 
-                target = steps[0].pool.places[0].target
-                prefill = bool(getattr(target, "prefill", False))
+                # Any of them may come to answer, and one that takes no prefill refuses it.
+                prefill = all(getattr(place.target, "prefill", False) for each in steps for place in each.pool.places)
                 call.messages = continued(messages, cut.partial_text, prefill=prefill)
                 inner = await call.open(steps, exclude, tries)
-                source: StreamSource = Continued(inner, cut.partial_text, prefill=prefill)
+                so_far = said(messages, cut.partial_text)
+                source: StreamSource = Continued(inner, cut.partial_text, so_far, prefill=prefill)
             else:
                 source = await call.open(steps, exclude, tries)
                 source.batch = [DiscardEvent(str(cut)), *source.batch]
@@ -130,12 +131,13 @@ class Resumption:
 class Continued(StreamSource):
     """The rest of an answer whose beginning another stream gave: nothing of it comes twice."""
 
-    def __init__(self, inner: StreamSource, partial: str, *, prefill: bool) -> None:
+    def __init__(self, inner: StreamSource, partial: str, so_far: str, *, prefill: bool) -> None:
         from llm_master.policy.continuation import Joiner
 
         self._inner = inner
-        self._given = partial
-        self._joiner: Joiner | None = Joiner(partial, prefill=prefill)
+        self._given = [partial]
+        # What the caller's own messages begin the answer with is not repeated either.
+        self._joiner: Joiner | None = Joiner(so_far, prefill=prefill)
         self.batch = self._joined(inner.batch)
 
     def _joined(self, pieces: Sequence[Any]) -> list[Any]:
@@ -144,7 +146,7 @@ class Continued(StreamSource):
             if isinstance(piece, str):
                 fresh = piece if self._joiner is None else self._joiner.feed(piece)
                 if fresh:
-                    self._given += fresh
+                    self._given.append(fresh)
                     out.append(fresh)
             else:
                 out.append(piece)
@@ -157,7 +159,7 @@ class Continued(StreamSource):
         try:
             more = await self._inner.advance()
         except StreamInterrupted as cut:
-            cut.partial_text = self._given
+            cut.partial_text = "".join(self._given)
             raise
         self.batch = self._joined(self._inner.batch)
         if more:
@@ -166,12 +168,12 @@ class Continued(StreamSource):
         self._joiner = None
         if rest:
             # The held-back end is given out before the stream says that it is over.
-            self._given += rest
+            self._given.append(rest)
             self.batch = [*self.batch, rest]
             return True
         response: LLMResponse | None = self._inner.response
         assert response is not None  # noqa: S101  # a source that ended has its answer
-        response.content = self._given
+        response.content = "".join(self._given)
         response.notes = (*response.notes, "the answer was continued after its stream broke off")
         self.response = response
         return False

@@ -180,20 +180,8 @@ def test_bedrock_converse(fault_server: FaultServer) -> None:
 @pytest.mark.parametrize(
     ("model", "api", "answer", "kind"),
     [
-        (
-            "gpt-4o-mini",
-            "responses",
-            {"error": {"message": "slow down", "code": "rate_limit_exceeded"}},
-            429,
-            RateLimitError,
-        ),
-        (
-            "gemini/gemini-3.8-flash",
-            "gemini",
-            {"error": {"code": 503, "status": "UNAVAILABLE", "message": "x"}},
-            503,
-            ServerError,
-        ),
+        ("gpt-4o-mini", "responses", (429, {"error": {"message": "slow down"}}), RateLimitError),
+        ("gemini/gemini-3.8-flash", "gemini", (503, {"error": {"code": 503, "status": "UNAVAILABLE"}}), ServerError),
         ("cohere/command-r", "cohere", (429, {"message": "too many"}), RateLimitError),
         ("bedrock/amazon.nova-lite-v1:0", "bedrock", (429, {"message": "Too many requests"}), RateLimitError),
     ],
