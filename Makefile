@@ -21,7 +21,7 @@ question:
 	@test -n "$$Q" || { echo 'usage: make ask Q="your question" [M=model]' >&2; exit 2; }
 
 test: venv-dev ## run every test; T="..." holds arguments for pytest
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(T)
 
 lint: venv-dev ## check style and types
 	@$(BIN)/ruff check .

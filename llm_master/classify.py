@@ -48,7 +48,6 @@ CATEGORIES: dict[str, type[ProviderError]] = {
 
 # Codes and types that mean the same wherever they occur.
 _CODES: dict[str, str] = {
-    "modelstreamerrorexception": "server",
     "insufficient_quota": "quota",
     "billing_hard_limit_reached": "quota",
     "credit_balance_exhausted": "quota",

@@ -14,7 +14,7 @@ from llm_master.engine import shared_limiter
 from llm_master.policy.budget import shared_budget
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
-_OURS = ("LLM_MASTER_REDIS_URL", "LLM_MASTER_STATE_DIR")
+_OURS = ("LLM_MASTER_STATE_DIR",)
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,9 @@ def test_a_failed_deployment_is_left_for_the_other_at_once(fault_server: FaultSe
     assert all(answer.model_name == "team-chat" for answer in answers)
 
 
-@pytest.mark.parametrize("fault", [status(401), status(403), status(404), quota_429()], ids=str)
+@pytest.mark.parametrize(
+    "fault", [status(401), status(403), status(404), quota_429()], ids=["401", "403", "404", "quota"]
+)
 def test_what_no_retry_cures_may_be_cured_by_another_deployment(fault: Any, fault_server: FaultServer) -> None:
     fault_server.route("/east", [fault])
     fault_server.route("/west", [ok("from the west")])

@@ -47,7 +47,7 @@ GOOD: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("params", GOOD, ids=repr)
+@pytest.mark.parametrize("params", GOOD, ids=[",".join(params) for params in GOOD])
 def test_what_some_provider_could_take_passes(params: dict[str, Any]) -> None:
     check("gpt-4.1", params)
 

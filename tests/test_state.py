@@ -512,7 +512,8 @@ def test_a_process_removes_its_file_at_its_exit_and_a_killed_one_cannot(tmp_path
         polite.communicate("\n", timeout=PATIENCE)
         killed.wait(PATIENCE)
         assert polite.returncode == 0
-    assert [path.name for path in folder.iterdir()] == [f"{killed.pid}.json"]
+    # Whoever sees the dead one's file first may remove it, the polite one too.
+    assert {path.name for path in folder.iterdir()} <= {f"{killed.pid}.json"}
     assert running(str(folder)) == []
     assert list(folder.iterdir()) == []
 

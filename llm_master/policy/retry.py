@@ -58,10 +58,10 @@ def full_jitter(
     Seconds to wait after failed attempt number ``attempt`` (1 is the first), spread over the whole range.
 
     Pure full jitter may wait almost nothing, and less the second time than the first: then it is no back-off. So a
-    wait is at least an eighth of its range and a quarter longer than the one before, where the range allows.
+    wait is at least an eighth of its range and half as long again as the one before, where the range allows.
     """
     longest = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 30))
-    return float(max(rand() * longest, longest / 8, min(longest, previous * 1.25)))
+    return float(max(rand() * longest, longest / 8, min(longest, previous * 1.5)))
 
 
 def falls_back(error: ProviderError, fallback_on: Collection[str] = ()) -> bool:
