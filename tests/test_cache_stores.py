@@ -89,7 +89,7 @@ class Model:
         self.kept = [each for each in self.kept if each[2] > self.now]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(programs, st.integers(1, 4), st.integers(300, 900))
 def test_memory_is_bounded_and_forgets_what_was_not_used_for_longest(
     program: list[Any], entries: int, size: int
@@ -118,7 +118,7 @@ def test_memory_is_bounded_and_forgets_what_was_not_used_for_longest(
     asyncio.run(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(programs, st.integers(1, 4), st.integers(100, 300))
 def test_a_file_is_bounded_and_forgets_what_was_not_used_for_longest(
     program: list[Any], entries: int, size: int
