@@ -261,9 +261,8 @@ class Admission:
     ) -> None:
         """Wait for the first place that may be free again, or say when that is."""
         members = [member for member in pool.balancer.members if member.name not in exclude]
-        kinds = {member.name: member.breaker.health().kind for member in members if member.breaker is not None}
         soonest = min(members, key=lambda member: (member.breaker and member.breaker.cooling()) or 0.0, default=None)
-        kind = kinds.get(soonest.name) if soonest is not None else None
+        kind = soonest.breaker.health().kind if soonest is not None and soonest.breaker is not None else None
         patience = 0.0 if more or kind in _HOPELESS else call.cooling_patience() - (monotonic() - began)
         if seconds > patience:
             place = soonest.target if soonest is not None else pool.places[0]

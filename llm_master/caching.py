@@ -14,10 +14,10 @@ from llm_master.flights import Flights, Replay
 from llm_master.policy.cache import ResponseCache, cache_key, is_cacheable
 from llm_master.resume import Resumption
 from llm_master.settings_parts import CacheSettings
-from llm_master.stream import LLMStream, StreamSource
+from llm_master.stream import LLMStream, StreamSource, Wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     import aiohttp
 
@@ -78,34 +78,35 @@ class Caching:
 
     async def whole(self, call: Call, steps: list[Step], limits: aiohttp.ClientTimeout, key: str) -> LLMResponse:
         """A kept answer, or that of one upstream call that equal ones share."""
-        found = await self.cache.get(key, model_name=call.model_name)
-        if found is None:
-            found = await self._in_time(
-                call, steps, self._flights.whole(key, lambda: self._asked(call, steps, limits, key))
-            )
-        if found.cached:
-            found.latency = monotonic() - call.started
-        return found
+        work = self._flights.whole(_flight(call, key), lambda: self._asked(call, steps, limits, key))
+        return _told(await self._in_time(call, steps, work), call)
 
     async def _asked(self, call: Call, steps: list[Step], limits: aiohttp.ClientTimeout, key: str) -> LLMResponse:
+        # Looked up inside the flight: a call that misses just before another's answer is kept would ask once more.
+        found = await self.cache.get(key)
+        if found is not None:
+            return found
         response = await (call.run(steps, limits) if call.hedge_after is None else call.hedged(steps, limits))
-        if response.model_name == steps[0].pool.asked and is_cacheable(response):
-            await self.cache.put(key, response)
+        await self._keep(call, steps, key, response)
         return response
+
+    async def _keep(self, call: Call, steps: list[Step], key: str, response: LLMResponse) -> None:
+        """Keep an answer of the call's first model that fits the shape it was asked for in."""
+        pool = steps[0].pool
+        if response.model_name == pool.asked and is_cacheable(response) and call.fits(response):
+            secrets = [text for place in pool.places for text in place.target.secrets]
+            await self.cache.put(key, response, secrets=secrets)
 
     async def stream(self, call: Call, steps: list[Step], on_interrupt: str | None, key: str) -> LLMStream:
         """The same as a stream; a kept answer comes in the pieces of a live one's kinds."""
-        found = await self.cache.get(key, model_name=call.model_name)
-        source: StreamSource
-        if found is not None:
-            found.latency = monotonic() - call.started
-            source = Replay(found)
-        else:
-            source = await self._in_time(call, steps, self._flights.stream(key, lambda: self._opened(call, steps, key)))
-        return LLMStream(source, Resumption(call, steps, on_interrupt))
+        work = self._flights.stream(_flight(call, key), lambda: self._opened(call, steps, key))
+        return LLMStream(_Own(await self._in_time(call, steps, work), call), Resumption(call, steps, on_interrupt))
 
     async def _opened(self, call: Call, steps: list[Step], key: str) -> StreamSource:
-        return _Kept(await call.begin(steps), self.cache, key, steps[0].pool.asked)
+        found = await self.cache.get(key)
+        if found is not None:
+            return Replay(found)
+        return _Kept(await call.begin(steps), lambda response: self._keep(call, steps, key, response))
 
     @staticmethod
     async def _in_time(call: Call, steps: list[Step], work: Any) -> Any:
@@ -123,24 +124,49 @@ class Caching:
         await self.cache.aclose()
 
 
-class _Kept(StreamSource):
-    """A source whose whole answer goes into the cache."""
+def _flight(call: Call, key: str) -> str:
+    """Calls that may try more often than others do not take over their failures."""
+    return f"{key}:{call.policy.max_attempts}"
 
-    def __init__(self, inner: StreamSource, cache: ResponseCache, key: str, asked: str) -> None:
-        self._inner, self._cache, self._key, self._asked = inner, cache, key, asked
-        self.batch = inner.batch
+
+def _told(response: LLMResponse, call: Call) -> LLMResponse:
+    """An answer as this call's: its name and its time are not those of the call that made it."""
+    if response.cached:
+        response.model_name = call.model_name
+        response.latency = monotonic() - call.started
+    return response
+
+
+class _Kept(Wrapped):
+    """A source whose whole answer is handed to the cache."""
+
+    def __init__(self, inner: StreamSource, keep: Callable[[LLMResponse], Awaitable[None]]) -> None:
+        super().__init__(inner)
+        self._keep = keep
+
+    async def ended(self, response: LLMResponse) -> LLMResponse:
+        """Keep it."""
+        await self._keep(response)
+        return response
+
+
+class _Own(Wrapped):
+    """A shared source as one call's own."""
+
+    def __init__(self, inner: StreamSource, call: Call) -> None:
+        super().__init__(inner)
+        self._call = call
+        self._first = monotonic() if inner.batch else None
 
     async def advance(self) -> bool:
         """The inner source's next pieces."""
-        more = await self._inner.advance()
-        self.batch = self._inner.batch
-        response = self._inner.response
-        if not more and self.response is None and response is not None:
-            if response.model_name == self._asked and is_cacheable(response):
-                await self._cache.put(self._key, response)
-            self.response = response
+        more = await super().advance()
+        if self.batch and self._first is None:
+            self._first = monotonic()
         return more
 
-    def abandon(self) -> None:
-        """Stop the inner source."""
-        self._inner.abandon()
+    async def ended(self, response: LLMResponse) -> LLMResponse:
+        """Give it the name and the times of this call."""
+        if response.cached and self._first is not None:
+            response.time_to_first_token = self._first - self._call.started
+        return _told(response, self._call)

@@ -66,9 +66,10 @@ class Call(Chain):
         drop_params: leave out what a model cannot take.
         hedge_after: seconds without an answer after which a second target is asked too, None for never.
         hedges: how many calls may be hedged.
+        wanted: the shape of the answer, None for any.
     """
 
-    __slots__ = ("drop_params", "headers", "hedge_after", "hedges", "messages")
+    __slots__ = ("drop_params", "headers", "hedge_after", "hedges", "messages", "wanted")
 
     def prepare(
         self, messages: list[dict[str, Any]], headers: dict[str, str] | None = None, *, drop_params: bool = False
@@ -79,6 +80,17 @@ class Call(Chain):
         self.drop_params = drop_params
         self.hedge_after: float | None = None
         self.hedges: HedgeBudget | None = None
+        self.wanted: Wanted | None = None
+
+    def fits(self, response: LLMResponse) -> bool:
+        """Whether an answer has the shape that was asked for, if one was."""
+        if self.wanted is None or (response.tool_calls and not response.content):
+            return True
+        try:
+            self.wanted.parse(response.content)
+        except ValueError:
+            return False
+        return True
 
     def watched(self, listeners: Sequence[Callable[[CallEvent], Any]]) -> None:
         """Tell these listeners what happens from now on."""
@@ -116,9 +128,7 @@ class Call(Chain):
             found: LLMResponse = await self.walk(steps, self._send)
             return found
         self.last = trial
-        target = trial.target
-        if target.other is not None:
-            target = target.for_call(step.params)
+        target = trial.target.for_call(step.params)
         alone = len(steps) == 1 and len(step.pool.places) == 1
         try:
             response: LLMResponse = await target.send(
@@ -137,7 +147,7 @@ class Call(Chain):
         return response
 
     async def _send(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> LLMResponse:
-        target = trial.target if trial.target.other is None else trial.target.for_call(step.params)
+        target = trial.target.for_call(step.params)
         response: LLMResponse = await target.send(self._request(target, step), limits)
         trial.finished(response)
         return response
@@ -195,7 +205,7 @@ class Call(Chain):
         return source
 
     async def _begin(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> StreamSource:
-        target = trial.target if trial.target.other is None else trial.target.for_call(step.params)
+        target = trial.target.for_call(step.params)
         request = self._request(target, step, stream=True)
         first = self.timeouts.first_token
         seconds = min((t for t in (limits.total, first) if t is not None), default=None)
@@ -219,7 +229,7 @@ class Call(Chain):
         self, trial: Trial, request: Request, stream: OpenStream, fold: Any, times: tuple[float | None, float | None]
     ) -> StreamSource:
         """The source; ``times``: loop time by which its first piece must be there, and seconds the attempt may take."""
-        target = trial.target if trial.target.other is None else trial.target.for_call(request.params)
+        target = trial.target.for_call(request.params)
         until, share = times
         # A stream that falls silent must leave time for the targets behind it, even where only the deadline watches.
         idle = min((each for each in (self.timeouts.idle, share) if each is not None), default=None)

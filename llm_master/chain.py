@@ -98,7 +98,6 @@ class Chain(Record):
         limits: tuple[Limit, ...] = (),
         limit_wait: float | None = None,
     ) -> None:
-        # Record's fields are set here and not by its __init__: this runs once a call.
         self.model_name = model_name
         self.attempts = []
         self.story: list[StreamEvent] = []

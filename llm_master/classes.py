@@ -251,7 +251,9 @@ class LLMResponse(msgspec.Struct, weakref=True):
         shown = ", ".join(
             f"{name}={value!r}"
             for name in self.__struct_fields__
-            if name not in ("raw_body", "pricer", "opaque") and (value := getattr(self, name)) not in (None, [], ())
+            if name not in ("raw_body", "pricer", "opaque")
+            and (value := getattr(self, name)) not in (None, [], ())
+            and (name != "cached" or value)
         )
         return f"LLMResponse({shown})"
 

@@ -32,7 +32,7 @@ class CustomTarget:
     key_id: str | None = None
     supervised = False
     prices: Any = None
-    other: Any = None
+    secrets: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -52,6 +52,10 @@ class CustomTarget:
         self._generate = generate
         self._takes_stream = takes_stream
         self._close = close
+
+    def for_call(self, params: dict[str, Any]) -> CustomTarget:  # noqa: ARG002  # as Target
+        """Itself: there is one way for every call."""
+        return self
 
     async def _call(self, request: Request, seconds: float | None, **more: Any) -> Any:
         import asyncio

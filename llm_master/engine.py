@@ -202,6 +202,7 @@ class Engine:
         call: Call, work: Any, steps: list[Any], wanted: Any, *, stream: bool, lenient: bool, repairs: int
     ) -> Any:
         """The same work with the answer's value in ``parsed``."""
+        call.wanted = wanted
         if not stream:
             return call.shaped(work, steps, wanted, lenient=lenient, repairs=repairs)
 

@@ -59,7 +59,7 @@ class Modalities(Closing):
             parallel: run the calls of one answer at the same time.
             tool_timeout: seconds for one call of a tool; what it raises, a timeout too, is shown to the model.
             timeout: seconds for everything together.
-            kwargs: of every ``query``.
+            kwargs: of every ``query``; a ``tool_choice`` other than ``auto`` holds for the first.
 
         Raises:
             ToolLoopError: a bound is reached; ``error.run`` is the run so far.
@@ -75,7 +75,10 @@ class Modalities(Closing):
         given = {**kwargs, "tools": box.definitions}
 
         async def ask(conversation: list[dict[str, Any]], left: float | None) -> Any:
-            return await self.query(model_name, conversation, **given, **({} if left is None else {"timeout": left}))
+            # A forced choice forces the first call; held to it in every round a model could never answer.
+            again = {"tool_choice": "auto"} if len(conversation) > len(turns) and "tool_choice" in given else {}
+            limit = {} if left is None else {"timeout": left}
+            return await self.query(model_name, conversation, **{**given, **again, **limit})
 
         return await run(
             ask,

@@ -35,15 +35,15 @@ class Record:
 
     __slots__ = ("attempts", "ended", "id", "listeners", "model_name", "started", "story", "tags")
 
-    def __init__(self, model_name: str, listeners: Sequence[Callable[[CallEvent], Any]] = ()) -> None:
-        self.model_name = model_name
-        self.attempts: list[Attempt] = []
-        self.story: list[StreamEvent] = []
-        self.listeners = listeners
-        self.tags: tuple[str, ...] = ()
-        self.id = 0
-        self.ended = False
-        self.started = monotonic()
+    # Set by the class below in the house, in one place with its own: this runs once a call.
+    attempts: list[Attempt]
+    ended: bool
+    id: int
+    listeners: Sequence[Callable[[CallEvent], Any]]
+    model_name: str
+    started: float
+    story: list[StreamEvent]
+    tags: tuple[str, ...]
 
     def add(self, attempt: Attempt) -> None:
         """Note an attempt that has ended."""
@@ -79,7 +79,7 @@ class Record:
         for listener in self.listeners:
             try:
                 listener(event)
-            except Exception:
+            except Exception:  # the application's own code: whatever it is, the call goes on
                 logger.exception("a listener of on_event failed at %r of call %d", name, self.id)
 
     def end(self, outcome: str, **what: Any) -> None:
@@ -174,7 +174,7 @@ class Trial:
         self.lease.success(now - began if first is None else None)
         usage = response.usage
         if self.reservation is not None:
-            self.call.admission.limiter.settle(self.reservation, usage.total_tokens or None)
+            call.admission.limiter.settle(self.reservation, usage.total_tokens or None)
         call.add(
             Attempt(
                 target.provider,
@@ -214,7 +214,7 @@ class Trial:
         call.admission.judge(self, error, hasty=call.is_hasty(monotonic() - self.began))
         if self.reservation is not None:
             # A refusal bills nothing; what broke later may have been billed whole.
-            self.call.admission.limiter.settle(self.reservation, 0 if status is not None and status >= 400 else None)
+            call.admission.limiter.settle(self.reservation, 0 if status is not None and status >= 400 else None)
         self._note(outcome, error, usage)
 
     def cancelled(self, usage: Any = None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llm_master.classes import LLMResponse
 
-__all__ = ["LLMStream", "StreamSource"]
+__all__ = ["LLMStream", "StreamSource", "Wrapped"]
 
 
 class StreamSource:
@@ -38,6 +38,38 @@ class StreamSource:
 
     def abandon(self) -> None:
         """Stop at once and close the provider's connection; may be called at any time, also twice."""
+
+
+class Wrapped(StreamSource):
+    """
+    Another source, with something done at its end.
+
+    Args:
+        inner: the other one.
+    """
+
+    def __init__(self, inner: StreamSource) -> None:
+        self._inner = inner
+        self.batch = inner.batch
+
+    async def advance(self) -> bool:
+        """The inner source's next pieces."""
+        if self.response is not None:
+            return False
+        more = await self._inner.advance()
+        self.batch = self._inner.batch
+        response = self._inner.response
+        if not more and response is not None:
+            self.response = await self.ended(response)
+        return more
+
+    async def ended(self, response: LLMResponse) -> LLMResponse:
+        """What the whole answer becomes."""
+        return response
+
+    def abandon(self) -> None:
+        """Stop the inner source."""
+        self._inner.abandon()
 
 
 class LLMStream:

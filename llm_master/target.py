@@ -378,6 +378,11 @@ class Target:
         )
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not show anywhere: the keys in the headers."""
+        return self._endpoint.secrets if self._endpoint is not None else ()
+
+    @property
     def prefill(self) -> bool:
         """Whether the model goes on with an assistant's turn that stands last."""
         return bool(self._family.takes_prefill(self.dialect, self.model))

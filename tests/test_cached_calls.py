@@ -14,7 +14,7 @@ from support import faults
 from support.behaviours import ok, status
 from support.fault_server import FaultServer
 
-from llm_master import InvalidRequestError, LLMConfig, QueryLLM, RetryPolicy, ServerError
+from llm_master import InvalidRequestError, LLMConfig, QueryLLM, RetryPolicy, ServerError, StructuredOutputError
 from llm_master.policy.limits import MemoryLimiter
 from llm_master.settings_parts import CacheSettings
 
@@ -177,3 +177,47 @@ def test_settings_objects_name_the_kind(fault_server: FaultServer) -> None:
         for prompt in ("a", "b", "a"):
             llm.query_sync("gpt-4o-mini", prompt)
     assert len(fault_server.requests) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_does_not_fit_its_shape_is_not_kept(stream: bool, fault_server: FaultServer) -> None:
+    fault_server.script([ok("no number"), ok("7"), ok("8")])
+
+    async def main() -> Any:
+        async with client(fault_server) as llm:
+            found = []
+            for _ in range(3):
+                try:
+                    answer = await llm.query("gpt-4o-mini", HI, response_format=int, stream=stream)
+                    if stream:
+                        await answer.text()
+                        answer = answer.response
+                    found.append((answer.parsed, answer.cached))
+                except StructuredOutputError:
+                    found.append((None, False))
+            return found
+
+    assert run(main()) == [(None, False), (7, False), (7, True)]
+
+
+def test_a_shared_answer_has_the_name_and_time_of_each_call(fault_server: FaultServer) -> None:
+    fault_server.script([faults.slow_first_token(text=["one ", "answer"])])
+
+    async def one(llm: QueryLLM, model: str) -> Any:
+        stream = await llm.query(model, HI, stream=True)
+        await stream.text()
+        return stream.response
+
+    async def main() -> Any:
+        async with client(fault_server) as llm:
+            tasks = [asyncio.create_task(one(llm, model)) for model in ("gpt-4o-mini", "openai/gpt-4o-mini")]
+            await asyncio.to_thread(fault_server.wait_held)
+            fault_server.release()
+            return await asyncio.gather(*tasks)
+
+    first, second = run(main())
+    assert len(fault_server.requests) == 1
+    assert (first.model_name, second.model_name) == ("gpt-4o-mini", "openai/gpt-4o-mini")
+    assert second.cached
+    assert second.latency > 0
+    assert second.time_to_first_token > 0

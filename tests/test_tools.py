@@ -210,3 +210,9 @@ def test_a_plain_query_takes_functions_too(fault_server: FaultServer) -> None:
         response = llm.query_sync("gpt-4o-mini", HI, tools=[clock], tool_choice="required")
     assert [(call.name, call.arguments) for call in response.tool_calls] == [("clock", {"zone": "CET"})]
     assert fault_server.requests[0].json["tools"] == [function_tool(clock)]
+
+
+def test_a_forced_choice_forces_the_first_call_only(fault_server: FaultServer) -> None:
+    fault_server.script([calls(("clock", '{"zone": "CET"}')), ok("noon")])
+    assert run(fault_server, clock, tool_choice="required").content == "noon"
+    assert [seen.json["tool_choice"] for seen in fault_server.requests] == ["required", "auto"]

@@ -315,7 +315,7 @@ class Breaker:
             return
         try:
             self.on_change(self)
-        except Exception:
+        except Exception:  # a hook that fails must not turn a call's answer into an error
             logger.exception("the on_change hook of a circuit breaker failed")
 
     def _is_rate_reached(self, now: float) -> bool:
