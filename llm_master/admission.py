@@ -13,6 +13,7 @@ from llm_master.errors import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
+    InvalidRequestError,
     LLMError,
     OverloadedError,
     PermissionDeniedError,
@@ -97,8 +98,8 @@ class Admission:
         self.limiter = limiter
         self.budget = budget
         self._tags = {limit.key: limit for limit in limits if limit.key.startswith("tag:")}
-        # The limits of sets of tags seen lately: an application has few, and asks for the same ones every time.
-        self._tagged: dict[tuple[str, ...], tuple[Limit, ...]] = {}
+        # The names and limits of tags seen lately: an application has few, and gives the same ones every time.
+        self._tagged: dict[Any, tuple[tuple[str, ...], tuple[Limit, ...]]] = {}
         self._at_once = isinstance(limiter, MemoryLimiter)
         # Keys that were refused: until when, and why. A model that is first asked for later heeds them too.
         self._keys: dict[tuple[str, str], tuple[float, str]] = {}
@@ -124,14 +125,23 @@ class Admission:
         """By model name, what is known of each deployment."""
         return {pool.asked: pool.balancer.health() for pool in self.pools}
 
-    def tag_limits(self, tags: tuple[str, ...]) -> tuple[Limit, ...]:
-        """The limits of a caller's tags."""
-        found = self._tagged.get(tags)
+    def tagged(self, tags: Any) -> tuple[tuple[str, ...], tuple[Limit, ...]]:
+        """
+        The names of a caller's tags, each once, and their limits.
+
+        Raises:
+            InvalidRequestError: a tag is no text, or empty.
+        """
+        found = self._tagged.get(tags) if tags.__class__ is str else None
         if found is None:
-            found = tuple(limit for tag in tags if (limit := self._tags.get(f"tag:{tag}")) is not None)
+            names = _tag_names(tags)
+            found = self._tagged.get(names)
+            if found is None:
+                limits = (self._tags.get(f"tag:{name}") for name in names)
+                found = names, tuple(limit for limit in limits if limit is not None)
             if len(self._tagged) >= _MOST_TAGGED:
                 self._tagged.clear()
-            self._tagged[tags] = found
+            self._tagged[tags if tags.__class__ is str else names] = found
         return found
 
     # -- in -----------------------------------------------------------------------------------------------------
@@ -142,12 +152,11 @@ class Admission:
         if lease.__class__ is not Lease:
             return None
         place = lease.member.target
-        limits = place.limits + call.limits if call.limits else place.limits
+        limits, room = place.under(call.limits) if call.limits else (place.limits, place.room)
         if not limits:
             return Trial(call, step, lease, None, call.started)
         if self._at_once:
             try:
-                room = place.room if not call.limits else room_of(limits)
                 tokens = 0 if room is None else estimate_tokens(call.messages, step.params, room=room)
                 got = self.limiter.try_acquire(limits, tokens)
             except LLMError:
@@ -311,6 +320,20 @@ class Admission:
                 other = member.target.target
                 if other.provider == target.provider and other.key_id == target.key_id and member.breaker is not None:
                     member.breaker.fail(0, kind, seconds)
+
+
+def _tag_names(tags: Any) -> tuple[str, ...]:
+    """
+    A call's tags, each once.
+
+    Raises:
+        InvalidRequestError: a tag is no text, or empty.
+    """
+    names = (tags,) if isinstance(tags, str) else tuple(tags)
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidRequestError(f"tags={tags!r}: give names, such as tags=['team-a']")
+    return names if len(names) == 1 else tuple(dict.fromkeys(names))
 
 
 def _seconds(error: RateLimitError) -> float:

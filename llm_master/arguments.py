@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from llm_master.policy.retry import RetryPolicy
 
-__all__ = ["FileNeededError", "fallback_params", "later", "tag_names", "with_attempts", "with_files"]
+__all__ = ["FileNeededError", "fallback_params", "later", "with_attempts", "with_files"]
 
 
 class FileNeededError(LLMError):
@@ -61,17 +61,3 @@ def fallback_params(names: list[str], config: Any) -> Iterator[dict[str, Any]]:
     if config and set(config) <= set(names) and all(isinstance(c, dict) for c in config.values()):
         return iter([dict(config.get(name, {})) for name in names])
     return iter([dict(config) for _ in names])
-
-
-def tag_names(tags: Any) -> tuple[str, ...]:
-    """
-    A call's tags, each once.
-
-    Raises:
-        InvalidRequestError: a tag is no text, or empty.
-    """
-    names = (tags,) if isinstance(tags, str) else tuple(tags)
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidRequestError(f"tags={tags!r}: give names, such as tags=['team-a']")
-    return names if len(names) == 1 else tuple(dict.fromkeys(names))

@@ -127,7 +127,7 @@ class Call(Chain):
         if trial is None:
             found: LLMResponse = await self.walk(steps, self._send)
             return found
-        self.last = trial
+        self.last = trial.lease.member.name
         target = trial.target.for_call(step.params)
         alone = len(steps) == 1 and len(step.pool.places) == 1
         try:

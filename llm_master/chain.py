@@ -112,7 +112,9 @@ class Chain(Record):
         self.fallback_on = fallback_on
         self.limits = limits
         self.limit_wait = limit_wait
-        self.last: Trial | None = None
+        # The deployment of the latest attempt. Not the attempt, which holds this call: a circle would leave every call
+        # to the garbage collector.
+        self.last: str | None = None
         self.at = 0  # the step that is tried
         self.tries = 0  # attempts on it
         self.previous = 0.0  # the latest wait between two of them
@@ -237,7 +239,7 @@ class Chain(Record):
             self.waited, self.why = 0.0, None
         try:
             limits = self.share(step, more=more)
-            self.last = trial
+            self.last = trial.lease.member.name
             return await make(step, trial, limits)
         except DeadlineExceededError as error:
             trial.dropped(error)
@@ -304,10 +306,9 @@ class Chain(Record):
         Another deployment is tried at once, and by errors that this one would only repeat; ``exclude`` is brought up to
         date.
         """
-        trial = self.last
-        if error.code in SKIPS or trial is None or isinstance(error, DeadlineExceededError):
+        here = self.last
+        if error.code in SKIPS or here is None or isinstance(error, DeadlineExceededError):
             return None
-        here = trial.lease.member.name
         others = [
             member
             for member in pool.balancer.members

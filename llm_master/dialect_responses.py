@@ -125,7 +125,11 @@ class ResponsesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         them, for a type of tool that only this family serves, and for parameters that only this family has. To be
         asked of the model's own dialect (``for_model``).
         """
-        if self.only or any(params[name] is not None for name in _OWN_PARAMS.intersection(params)):
+        if self.only:
+            return True
+        if not _OWN_PARAMS.isdisjoint(params) and any(
+            params[name] is not None for name in _OWN_PARAMS.intersection(params)
+        ):
             return True
         tools = params.get("tools") or params.get("functions")
         if not tools:

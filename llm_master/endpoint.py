@@ -23,7 +23,15 @@ from llm_master.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Endpoint", "check_header", "translate"]
+__all__ = ["COMMON_HEADERS", "Endpoint", "check_header", "translate"]
+
+#: What nearly every request sends. Sessions hold them, because copying them together is cheaper than one by one.
+COMMON_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "llm-master",
+}
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -34,7 +42,7 @@ class Endpoint:
 
     Args:
         url: the full address.
-        headers: every header of the request, the key among them as a ``Secret``.
+        headers: those of the request besides ``COMMON_HEADERS``, or in place of them; the key is a ``Secret``.
         provider, model: for messages of errors.
         secrets: the keys in the headers, masked wherever a server echoes them.
 

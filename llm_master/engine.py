@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from llm_master.admission import Admission
-from llm_master.arguments import fallback_params, tag_names, with_attempts
+from llm_master.arguments import fallback_params, with_attempts
 from llm_master.assembly import Assembly, settings_of
 from llm_master.calls import Call, LLMStream, Step, check_model_name, check_params, first_limits, normalise
 from llm_master.errors import InvalidRequestError
@@ -149,8 +149,7 @@ class Engine:
         )
         call.prepare(turns, headers, drop_params=drop_params)
         if tags:
-            call.tags = tag_names(tags)
-            call.limits = self.admission.tag_limits(call.tags)
+            call.tags, call.limits = self.admission.tagged(tags)
         if hedge_after is not None or self.hedge is not None:
             self._hedged(call, hedge_after)
         if limit_wait is not None and not (isinstance(limit_wait, (int, float)) and limit_wait >= 0):

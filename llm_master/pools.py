@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "Pool", "limit_of"]
 
 
+_MOST_UNDER = 1024
 # In these words a limiter is told of a stop.
 _REMAINING, _RESET = "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"
 
@@ -34,7 +35,7 @@ class Place:
         observe: hands ratelimit headers to the limiter: ``observe(keys, headers)``.
     """
 
-    __slots__ = ("_observe", "_watch", "limits", "name", "room", "target")
+    __slots__ = ("_observe", "_under", "_watch", "limits", "name", "room", "target")
 
     def __init__(
         self, target: Any, name: str | None, limits: Sequence[Limit], observe: Callable[[Any, Any], None]
@@ -47,8 +48,20 @@ class Place:
         # the first header that says stop, so that a call without limits pays nothing.
         self.limits: tuple[Limit, ...] = (*merged(limits), self._watch) if limits else ()
         self.room = room_of(self.limits)
+        # With the limits of tags, by the identity of these, which calls share.
+        self._under: dict[int, tuple[tuple[Limit, ...], tuple[Limit, ...], int | None]] = {}
         if hasattr(target, "heed"):
             target.heed = self.heed
+
+    def under(self, more: tuple[Limit, ...]) -> tuple[tuple[Limit, ...], int | None]:
+        """This place's limits together with a call's own, and the room of the tightest."""
+        found = self._under.get(id(more))
+        if found is None or found[0] is not more:
+            if len(self._under) >= _MOST_UNDER:
+                self._under.clear()
+            limits = self.limits + more
+            found = self._under[id(more)] = more, limits, room_of(limits)
+        return found[1], found[2]
 
     def heed(self, headers: Mapping[str, str]) -> None:
         """Look at the headers of a good answer; a provider that allows nothing more is left alone until it does."""
@@ -56,6 +69,7 @@ class Place:
         if seconds > 0.0:
             if not self.limits:
                 self.limits = (self._watch,)
+                self._under.clear()
             self._observe((self._watch.key,), {_REMAINING: "0", _RESET: f"{seconds:.6f}s"})
 
 

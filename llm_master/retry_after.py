@@ -61,6 +61,7 @@ def retry_after_seconds(headers: Mapping[str, str], details: Any = None, *, now:
     return provider_stop(headers, now) or None
 
 
+_DIGITS = "123456789"
 # The share of a spent limit of tokens that is waited for: one call seldom needs the whole of it.
 _ENOUGH = 0.1
 
@@ -83,7 +84,8 @@ def provider_stop(headers: Mapping[str, str], now: float | None = None, *, parti
     longest = 0.0
     for limit, remaining, reset in _HEADERS:
         left = headers.get(remaining)
-        if left is None or _number(left) != 0.0:
+        # Nearly every answer has something left; its first digit tells.
+        if left is None or left[:1] in _DIGITS or _number(left) != 0.0:
             continue
         allowed = headers.get(limit)
         if allowed is not None and not (_number(allowed) or 0.0) > 0.0:

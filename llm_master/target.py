@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from multidict import CIMultiDict
 
 from llm_master.addresses import auth_header, base_url, family_url, given_url
 from llm_master.classify import error_from_response, excerpt
-from llm_master.endpoint import Endpoint
+from llm_master.endpoint import COMMON_HEADERS, Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
 from llm_master.families import FAMILIES, dialect_of, family_of
 from llm_master.pricing import Pricer
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from llm_master.transport import Transport
 
 __all__ = ["Target", "key_id"]
-
-_USER_AGENT = "llm-master"
 
 
 def key_id(key: str | None) -> str | None:
@@ -68,6 +67,7 @@ class Target:
         "_endpoint",
         "_extra_auth",
         "_family",
+        "_only_other",
         "_served_at",
         "_server",
         "_stream_url",
@@ -106,6 +106,7 @@ class Target:
         self._stream_url: str | None = None
         self.other: Target | None = None
         self._wants_other: Any = None
+        self._only_other = False
         self._server: Any = None
         self._served_at: tuple[str, str] | None = None
         self._auth = row.family_auth.get(self.family, row.auth)
@@ -137,10 +138,12 @@ class Target:
             if dialect_of_other.only or dialect_of_other.tools_while_reasoning or dialect_of_other.only_tools:
                 self.other = Target(row, config, transport, model=model, asked=asked, api="openai_responses")
                 self._wants_other = dialect_of_other.wanted
+                self._only_other = dialect_of_other.only
 
     def for_call(self, params: dict[str, Any]) -> Target:
         """The target that serves a call with these parameters: this one, or ``other``."""
-        return self.other if self.other is not None and self._wants_other(params) else self
+        other = self.other
+        return other if other is not None and (params or self._only_other) and self._wants_other(params) else self
 
     def _prepare(self, config: LLMConfig, key: Secret | None) -> None:
         row = self.row
@@ -172,14 +175,7 @@ class Target:
 
     def _address(self, url: str, key: str | None) -> None:
         row = self.row
-        headers: dict[str, str] = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": _USER_AGENT,
-            **row.headers,
-            **self._extra_auth,
-        }
+        headers: dict[str, str] = {**row.headers, **self._extra_auth}
         if key:
             headers.update((auth_header(self._auth, key),))
         self.key_id = key_id(key)
@@ -197,7 +193,11 @@ class Target:
     @property
     def headers(self) -> dict[str, str]:
         """The headers of every request; the key among them shows as ``***``."""
-        return dict(self._endpoint.headers) if self._endpoint is not None else {}
+        if self._endpoint is None:
+            return {}
+        headers = CIMultiDict(COMMON_HEADERS)
+        headers.update(self._endpoint.headers)
+        return dict(headers)
 
     async def endpoint(self, extra: dict[str, str] | None = None, timeout: float | None = None) -> Endpoint:
         """Where to send a request, with the caller's extra headers; starts a supervised server if need be."""

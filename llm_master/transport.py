@@ -15,7 +15,8 @@ import aiohttp
 import msgspec
 from aiohttp.payload import BytesPayload
 
-from llm_master.endpoint import translate
+from llm_master.alarms import Alarms
+from llm_master.endpoint import COMMON_HEADERS, translate
 from llm_master.errors import ProviderError
 from llm_master.incoming import OpenStream, read_all
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Transport"]
 
 _LARGE_BODY = 1024 * 1024
+_MOST_UNTIMED = 64
 
 
 class Answer(msgspec.Struct):
@@ -35,6 +37,30 @@ class Answer(msgspec.Struct):
     status: int
     headers: Any
     body: bytes
+
+
+class _Held:
+    """A loop's session, open until its ``keeper`` is closed."""
+
+    __slots__ = ("_untimed", "alarms", "finalizer", "is_open", "keeper", "loop", "session")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
+        self.loop = weakref.ref(loop)
+        self.session = session
+        self.alarms = Alarms(loop)
+        self._untimed: dict[float | None, aiohttp.ClientTimeout] = {}
+        self.is_open = True
+        self.keeper: AsyncGenerator[None, None] | None = None
+        self.finalizer: weakref.finalize[Any, Any] | None = None
+
+    def untimed(self, connect: float | None) -> aiohttp.ClientTimeout:
+        """The limits of a request whose whole time is watched from outside: seconds to connect."""
+        found = self._untimed.get(connect)
+        if found is None:
+            if len(self._untimed) >= _MOST_UNTIMED:
+                self._untimed.clear()
+            found = self._untimed[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        return found
 
 
 _ENDING: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -51,18 +77,19 @@ class Transport:
     """
 
     def __init__(self) -> None:
-        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, Any]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
+        # The one asked for last: looking into the dictionary at every call is ten times dearer.
+        self._latest: _Held | None = None
         self._lock = threading.Lock()
         _ENDING.add(self)
 
-    async def session(self) -> aiohttp.ClientSession:
-        """The running loop's session."""
+    async def _hold(self) -> _Held:
+        """The running loop's session and what belongs to it."""
         loop = asyncio.get_running_loop()
         found = self._sessions.get(loop)
-        if found is not None and not found[0].closed:
-            return found[0]
+        if found is not None and found.is_open:
+            self._latest = found
+            return found
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, enable_cleanup_closed=False),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -70,18 +97,19 @@ class Transport:
             trust_env=False,
             read_bufsize=256 * 1024,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            headers=COMMON_HEADERS,
         )
-        holder: list[weakref.finalize[Any, Any]] = []
-        keeper = _close_with_loop(session, holder)
+        held = _Held(loop, session)
+        keeper = held.keeper = _close_with_loop(held)
         await keeper.__anext__()
         # The finalizer holds the session from outside, so that a transport dropped without aclose() takes it along in
         # good order, also from within a reference cycle.
         finalizer = weakref.finalize(self, _dispose, loop, session, keeper)
         finalizer.atexit = False
-        holder.append(finalizer)
+        held.finalizer = finalizer
         with self._lock:
-            self._sessions[loop] = (session, keeper)
-        return session
+            self._sessions[loop] = self._latest = held
+        return held
 
     async def post(self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout) -> Answer:
         """
@@ -92,33 +120,43 @@ class Transport:
             APITimeoutError: ``timeout`` is over.
             ResponseTooLargeError: the answer is over ``MAX_BODY``.
         """
-        loop_session = self._sessions.get(asyncio.get_running_loop())
-        session = loop_session[0] if loop_session is not None and not loop_session[0].closed else await self.session()
+        held = self._latest
+        if held is None or not held.is_open or held.loop() is not asyncio.get_running_loop():
+            held = await self._hold()
+        alarm = held.alarms.after(timeout.total)
+        is_over = False
         try:
-            response = await session.post(
-                endpoint.url,
-                data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
-                headers=endpoint.headers,
-                timeout=timeout,
-                allow_redirects=False,
-                proxy=endpoint.proxy,
-            )
             try:
-                data = await read_all(response, endpoint)
-            except BaseException:
-                response.close()
-                raise
+                response = await held.session.post(
+                    endpoint.url,
+                    data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
+                    headers=endpoint.headers,
+                    timeout=held.untimed(timeout.sock_connect),
+                    allow_redirects=False,
+                    proxy=endpoint.proxy,
+                )
+                try:
+                    data = await read_all(response, endpoint)
+                except BaseException:
+                    response.close()
+                    raise
+            finally:
+                is_over = alarm.left()
         except ProviderError:
             raise
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise translate(error, endpoint, "") from error.with_traceback(None)
+        except asyncio.CancelledError:
+            if not is_over:
+                raise
+            raise translate(TimeoutError(), endpoint, "") from None
         return Answer(response.status, response.headers, data)
 
     async def open(self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout) -> OpenStream:
         """Send a body and wait for the answer's headers; raises as ``post``."""
-        session = await self.session()
+        held = await self._hold()
         try:
-            response = await session.post(
+            response = await held.session.post(
                 endpoint.url,
                 data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
                 headers=endpoint.headers,
@@ -138,13 +176,14 @@ class Transport:
         """Close the running loop's session; sessions of other loops close with their loops."""
         with self._lock:
             found = self._sessions.pop(asyncio.get_running_loop(), None)
-        if found is not None:
-            await found[1].aclose()
+        if found is not None and found.keeper is not None:
+            await found.keeper.aclose()
 
     def _forget(self) -> None:
         # After fork the sockets belong to the parent: keep the objects alive and untouched, so that nothing of them
         # is closed or written from here.
-        _GRAVEYARD.append(dict(self._sessions))
+        _GRAVEYARD.append(list(self._sessions.values()))
+        self._latest = None
         self._sessions = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -158,15 +197,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-async def _close_with_loop(
-    session: aiohttp.ClientSession, holder: list[weakref.finalize[Any, Any]]
-) -> AsyncGenerator[None, None]:
+async def _close_with_loop(held: _Held) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        for finalizer in holder:
-            finalizer.detach()
-        await session.close()
+        held.is_open = False
+        if held.finalizer is not None:
+            held.finalizer.detach()
+        await held.session.close()
 
 
 def _dispose(

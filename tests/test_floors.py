@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("structured",),
     ("wire",),
-    ("endpoint", "families", "sigv4"),
+    ("endpoint", "families", "sigv4", "alarms"),
     ("incoming",),
     ("transport",),
     ("policy",),

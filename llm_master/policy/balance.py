@@ -23,6 +23,8 @@ __all__ = ["Balancer", "DeploymentHealth", "Gate", "Lease", "Member"]
 _HALF_LIFE = 10.0
 # Of a measured latency, at least this share goes into the average.
 _LEAST_SHARE = 0.1
+# Seconds after which it is more than that.
+_NEWS = -_HALF_LIFE * math.log2(1.0 - _LEAST_SHARE)
 _LEAST_LATENCY = 0.001
 # However slow a deployment is, it gets this part of its share, so that its recovery is seen.
 _SLOWEST = 100.0
@@ -110,14 +112,15 @@ class Member:
 
     def measure(self, seconds: float, now: float) -> None:
         """Take a latency into the average; the longer ago the last one was, the more the new one counts."""
-        if not seconds >= 0.0 or seconds == math.inf:
+        if not 0.0 <= seconds < math.inf:
             return
         seconds = max(seconds, _LEAST_LATENCY)
-        if self.latency is None:
+        known, passed = self.latency, now - self._measured_at
+        if known is None:
             self.latency = seconds
         else:
-            share = max(_LEAST_SHARE, 1.0 - 0.5 ** (max(0.0, now - self._measured_at) / _HALF_LIFE))
-            self.latency += share * (seconds - self.latency)
+            share = 1.0 - 0.5 ** (passed / _HALF_LIFE) if passed > _NEWS else _LEAST_SHARE
+            self.latency = known + share * (seconds - known)
         self._measured_at = now
 
     def slowness(self, best: float, now: float) -> float:
@@ -169,11 +172,16 @@ class Lease:
             seconds: from the request to the answer; None when ``answered`` told or when a quick refusal says nothing
                 of the speed.
         """
-        if self._end():
-            if seconds is not None:
-                self._measure(seconds)
-            if self.member.breaker is not None:
-                self.member.breaker.success(self._ticket)
+        member = self.member
+        try:
+            member._open.remove(self._number)  # noqa: SLF001  # ``_end``, here where every call passes
+        except KeyError:
+            return
+        if seconds is not None and not self._measured:
+            member.measure(seconds, self._clock())
+        breaker = member.breaker
+        if breaker is not None:
+            breaker.success(self._ticket)
 
     def fail(self, kind: str, cooldown: float | None = None) -> None:
         """
@@ -210,7 +218,8 @@ class Lease:
         return True
 
     def __del__(self) -> None:
-        self.leave()
+        if self._number in self.member._open:  # noqa: SLF001  # as in __init__
+            self.leave()
 
 
 class Balancer:
@@ -268,6 +277,16 @@ class Balancer:
             A lease, to be ended in any case; or the seconds after which the first deployment may be free again, inf
             when all are excluded.
         """
+        if not exclude and len(self.members) == 1:
+            # The usual case: a closed breaker gives its ticket at once. What it says otherwise is read below.
+            member = self.members[0]
+            breaker = member.breaker
+            ticket = breaker.try_enter() if breaker is not None else 1
+            if ticket:
+                return Lease(member, ticket, next(self._numbers), self._clock)
+        return self._search(exclude)
+
+    def _search(self, exclude: Collection[str]) -> Lease | float:
         soonest = math.inf
         ready: list[Member] = []
         due: list[Member] = []
