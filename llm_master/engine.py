@@ -5,6 +5,7 @@ What a ``QueryLLM`` makes at its first call: limits, breakers, pools, and the ca
 from __future__ import annotations
 
 import os
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,12 @@ class Engine:
         if self.listeners:
             call.watched(self.listeners)
         return call
+
+    def quiet_call(self, model_name: str, turns: list[dict[str, Any]], **options: Any) -> Call:
+        """A call that is never made, only looked at: as ``call``, and nobody is told of it."""
+        quiet = copy(self)
+        quiet.listeners = []
+        return quiet.call(model_name, turns, **options)
 
     def _hedged(self, call: Call, after: float | None) -> None:
         from llm_master.policy.hedge import HedgeBudget, HedgePolicy

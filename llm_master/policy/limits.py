@@ -252,6 +252,18 @@ class MemoryLimiter:
         if seconds > 0.0:
             self._put_off(self._stop, tuple(keys), self._clock() + seconds)
 
+    def used(self, key: str) -> tuple[int, int, int]:
+        """Requests and tokens counted under a key in the last 60 seconds, and its calls in flight."""
+        with self._lock:
+            window = self._windows.get(key)
+            if window is None:
+                return 0, 0, 0
+            window.advance(max(int(self._clock()), window.cell))
+            found = window.request_sum, window.token_sum, window.inflight
+        if self._later:
+            self._catch_up()
+        return found
+
     async def aclose(self) -> None:
         """Nothing to close; a shared limiter has connections."""
 

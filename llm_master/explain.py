@@ -1,0 +1,341 @@
+"""
+``llm.explain``: everything that a call does before its request is sent, and then nothing is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from multidict import CIMultiDict
+
+from llm_master.arguments import FileNeededError, later
+from llm_master.base_provider import UnifiedProvider, implementations, row_of
+from llm_master.body_changes import changes_of
+from llm_master.candidates import candidates
+from llm_master.classes import Request, Usage
+from llm_master.endpoint import COMMON_HEADERS
+from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError
+from llm_master.explanation import DeploymentPlan, Explanation, LimitPlan, StepPlan
+from llm_master.policy.estimate import estimate_input, estimate_tokens
+from llm_master.pricing import Pricer
+from llm_master.redaction import MASK, Secret, redact
+from llm_master.resume import check_mode
+from llm_master.stand_ins import StandIns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+__all__ = ["explain", "preview"]
+
+# Headers whose value is a secret, whoever gave it.
+_SECRET_NAMES = ("authorization", "cookie", "key", "token", "secret", "signature", "password")
+# Where the families' bodies hold the output limit.
+_LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens"))
+_CACHE_MARKS = (b'"cache_control"', b'"cachePoint"')
+
+
+def explain(llm: Any, model_name: str, messages: Any = None, **kwargs: Any) -> Explanation:
+    """What ``llm.query`` would do with these arguments; raises as it for bad input and unknown models."""
+    return _Plan(llm, model_name, messages, kwargs).explanation()
+
+
+def preview(llm: Any, model_name: str, messages: Any = None, **kwargs: Any) -> dict[str, Any]:
+    """
+    The JSON body alone.
+
+    Raises:
+        LLMError: there is none, for the reason that ``query`` would give.
+    """
+    plan = _Plan(llm, model_name, messages, kwargs)
+    found = plan.explanation(fallbacks=False)
+    if found.body is None:
+        raise plan.error or ConfigurationError(
+            f"{model_name!r} is served by code of your own ({found.steps[0].provider}), which has no body to be shown;"
+            " call it with query()"
+        )
+    body: dict[str, Any] = found.body
+    return body
+
+
+class _Plan:
+    """The arguments of one call, prepared as ``query`` does."""
+
+    def __init__(self, llm: Any, model_name: str, messages: Any, kwargs: dict[str, Any]) -> None:
+        self.llm = llm
+        self.engine = engine = llm._engine or llm._load_engine()  # noqa: SLF001  # the client's own part
+        self.model_name = model_name
+        given = dict(kwargs)
+        self.stream = bool(given.pop("stream", False))
+        self.fallbacks = (given.pop("fallback_model", None), given.pop("fallback_config", None))
+        self.api = given.pop("api", None)
+        self.cache = given.pop("cache", None)
+        self.headers = given.pop("extra_headers", None)
+        check_mode(given.pop("on_interrupt", None))
+        given.pop("repairs", None)
+        drop = given.pop("drop_params", None)
+        if self.cache and engine.caching is None:
+            raise InvalidRequestError("cache=True, but this client has no cache: give QueryLLM(cache='memory')")
+        prompt = given.pop("prompt", None)
+        of_call = {name: given.pop(name) for name in _OF_CALL if name in given}
+        self.params = engine.shaped(given)[0] if "tools" in given or "response_format" in given else given
+        engine.check_model_name(model_name)
+        if self.params or self.headers:
+            more = {} if self.headers is None else {"extra_headers": self.headers}
+            engine.check_params(model_name, {**self.params, **more})
+        turns = _turns(engine, messages, prompt)
+        if drop is None:
+            drop = llm._drop_params  # noqa: SLF001  # the client's own part
+        self.call = engine.quiet_call(model_name, turns, headers=self.headers, drop_params=drop, **of_call)
+        #: The first error that keeps a body from being made.
+        self.error: LLMError | None = None
+
+    def explanation(self, *, fallbacks: bool = True) -> Explanation:
+        """The whole of it."""
+        steps = [self._step(self.model_name, self.api, self.params, fallback=False)]
+        if fallbacks:
+            steps += [self._step(name, None, own, fallback=True) for name, own in self._fallbacks()]
+        times = self.call.timeouts
+        return Explanation(
+            model_name=self.model_name,
+            stream=self.stream,
+            steps=tuple(steps),
+            timeouts={name: getattr(times, name) for name in times.__struct_fields__},
+            attempts=self.call.policy.max_attempts,
+            cached=self.engine.caching is not None and (self.cache is None or bool(self.cache)),
+        )
+
+    def _fallbacks(self) -> list[tuple[str, dict[str, Any]]]:
+        names, config = self.fallbacks
+        settings = self.engine.assembly.fallbacks_of(self.model_name)
+        found: list[tuple[str, dict[str, Any]]] = self.engine.fallbacks(_Named(settings), names, config)
+        return found
+
+    def _step(self, model_name: str, api: str | None, params: dict[str, Any], *, fallback: bool) -> StepPlan:
+        llm = self.llm
+        self.engine.check_model_name(model_name)
+        route = llm.route(model_name)
+        registry = llm._named_entries()  # noqa: SLF001  # the client's own part
+        considered = candidates(
+            model_name,
+            route,
+            rows={name: row_of(name) for name in UnifiedProvider.PROVIDER_CONFIGS},
+            registry=registry,
+            provider_map=llm.provider_map,
+            extra_prefixes=implementations(),
+        )
+        chosen = next((each for each in considered if each.chosen), None)
+        rule = f"{chosen.rule} {chosen.key!r}" if chosen is not None else route.how
+        if route.api is not None:
+            rule += f", api {route.api}"
+        pool, stand_ins, findings = self._pool(model_name, api)
+        plans: tuple[DeploymentPlan, ...] = ()
+        provider = route.provider or getattr(route.provider_class, "__name__", "?")
+        if pool is not None:
+            provider = pool.provider
+            health = {each.name: each for each in pool.balancer.health()}
+            plans = tuple(
+                self._deployment(place, health.get(place.name or pool.asked), params, stand_ins)
+                for place in pool.places
+            )
+        return StepPlan(
+            model_name=model_name,
+            fallback=fallback,
+            provider=provider,
+            model=pool.model if pool is not None else route.model,
+            rule=rule,
+            candidates=considered,
+            params=dict(params),
+            deployments=plans,
+            ready=not findings,
+            findings=findings,
+        )
+
+    def _pool(self, model_name: str, api: str | None) -> tuple[Any, StandIns, tuple[str, ...]]:
+        """The deployments, what stands in for what they lack, and what that is."""
+        stand_ins = StandIns()
+        try:
+            return self.llm._pool(model_name, api), stand_ins, ()  # noqa: SLF001  # the client's own part
+        except ConfigurationError as error:
+            first = error
+        try:
+            pool = stand_ins.pool(self.llm, self.engine, model_name, api)
+        except ConfigurationError as error:
+            self.error = self.error or first
+            return None, stand_ins, tuple(dict.fromkeys((str(first), str(error))))
+        return pool, stand_ins, (str(first), *stand_ins.besides(str(first)))
+
+    def _deployment(self, place: Any, health: Any, params: dict[str, Any], stand_ins: StandIns) -> DeploymentPlan:
+        target = place.target.for_call(params)
+        plan = DeploymentPlan(
+            name=place.name,
+            weight=health.weight if health is not None else 1.0,
+            provider=target.provider,
+            model=target.model,
+            input_tokens=estimate_input(self.call.messages, params),
+            limits=_limits(self.engine.admission.limiter, (*place.limits, *self.call.limits)),
+            health=None if stand_ins else health,
+        )
+        row = getattr(target, "row", None)
+        if row is None:
+            plan.findings = ("code of your own makes the request: its body, headers and cost are not known before",)
+            return plan
+        plan.family = target.family
+        plan.url, plan.stream_url = _urls(target, stand_ins)
+        plan.headers = self._headers(target, stand_ins)
+        findings: list[str] = []
+        if target.url is None:
+            findings.append(f"{target.provider} is started by the first call; address and key are known then")
+        if getattr(target, "_signer", None) is not None:
+            findings.append(f"{target.provider}: each request is signed when it is sent, which adds headers")
+        self._write(plan, target, params, findings)
+        plan.findings = tuple(findings)
+        return plan
+
+    def _headers(self, target: Any, stand_ins: StandIns) -> dict[str, str]:
+        headers = CIMultiDict(target.headers or COMMON_HEADERS)
+        for name, value in (self.headers or {}).items():
+            headers[name] = value
+        shown = {}
+        for name, value in headers.items():
+            found = stand_ins.shown(value)
+            shown[name] = found if found != value else _masked(name, value, target.secrets)
+        return shown
+
+    def _write(self, plan: DeploymentPlan, target: Any, params: dict[str, Any], findings: list[str]) -> None:
+        """Make the body, and what follows from it."""
+        if not target.row.chats:
+            error: LLMError = target._no_chat()  # noqa: SLF001  # the words of the call
+            self._refused(plan, error, findings)
+            return
+
+        def request(given: dict[str, Any], *, drop: bool) -> Request:
+            call = self.call
+            return Request(
+                *(target.provider, target.model, call.messages, given),
+                stream=self.stream,
+                drop_params=drop,
+                headers=call.headers,
+            )
+
+        made = request(params, drop=self.call.drop_params)
+        try:
+            data = target.encode(made)
+        except LLMError as error:
+            self._refused(plan, error, findings)
+            return
+        plan.body = msgspec.json.decode(data)
+        plan.dropped = made.dropped
+        plan.changes = changes_of(
+            params, plan.body, made.dropped, lambda given: target.encode(request(given, drop=True))
+        )
+        plan.output_tokens = _most_output(plan.body, self.call.messages, params)
+        plan.cost_bound = _bound(plan, target, data, findings)
+
+    def _refused(self, plan: DeploymentPlan, error: LLMError, findings: list[str]) -> None:
+        self.error = self.error or error
+        plan.sendable = False
+        findings.append(str(error))
+
+
+# Arguments of query() that are the call's own.
+_OF_CALL = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait", "hedge_after")
+
+
+class _Named:
+    """What ``Engine.fallbacks`` asks a pool for."""
+
+    def __init__(self, fallbacks: Any) -> None:
+        self.fallbacks = fallbacks
+
+
+def _turns(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = engine.normalise(messages, prompt=prompt, read_file=later)
+    except FileNeededError:
+        # Nothing else waits for this call, so the files are read right here.
+        found = engine.normalise(messages, prompt=prompt, read_file=_read)
+    return found
+
+
+def _read(path: str) -> bytes:
+    from pathlib import Path
+
+    from llm_master.image_input import MAX_IMAGE_BYTES
+
+    with Path(path).open("rb") as file:
+        return file.read(MAX_IMAGE_BYTES + 1)
+
+
+def _urls(target: Any, stand_ins: StandIns) -> tuple[str | None, str | None]:
+    url = target.url
+    if url is None:
+        return None, None
+    shown = [
+        stand_ins.shown(redact(each, *target.secrets)) for each in (url, getattr(target, "_stream_url", None) or url)
+    ]
+    return shown[0], shown[1]
+
+
+def _masked(name: str, value: str, secrets: tuple[str, ...]) -> str:
+    lower = name.lower()
+    if isinstance(value, Secret) or any(part in lower for part in _SECRET_NAMES):
+        scheme, space, _ = value.partition(" ")
+        return f"{scheme} {MASK}" if space and scheme.isalpha() else MASK
+    return redact(value, *secrets)
+
+
+def _limits(limiter: Any, limits: tuple[Any, ...]) -> tuple[LimitPlan, ...]:
+    used = getattr(limiter, "used", None)
+    found = []
+    for limit in limits:
+        figures = used(limit.key) if used is not None else (None, None, None)
+        if any(each is not None for each in (limit.rpm, limit.tpm, limit.max_concurrency)):
+            found.append(
+                LimitPlan(
+                    key=limit.key,
+                    rpm=limit.rpm,
+                    tpm=limit.tpm,
+                    max_concurrency=limit.max_concurrency,
+                    requests=figures[0],
+                    tokens=figures[1],
+                    inflight=figures[2],
+                )
+            )
+    return tuple(found)
+
+
+def _most_output(body: Mapping[str, Any], messages: Any, params: dict[str, Any]) -> int | None:
+    """The most tokens of an answer by the limit that is sent, times the answers; None when none is sent."""
+    places = (body, *(each for each in body.values() if isinstance(each, dict)))
+    sent = [value for place in places for name in _LIMITS if isinstance(value := place.get(name), int) and value > 0]
+    if not sent:
+        return None
+    # A thinking budget may come on top of the limit.
+    stated = estimate_tokens(messages, params) - estimate_input(messages, params)
+    answers = params.get("n") if isinstance(params.get("n"), int) else 1
+    limited = any(params.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    return max(max(sent) * max(answers or 1, 1), stated if limited else 0)
+
+
+def _bound(plan: DeploymentPlan, target: Any, data: bytes, findings: list[str]) -> Decimal | None:
+    pricer = Pricer(target.asked, target.provider, target.model, time.time(), target.row.free, target.prices)
+    tokens = plan.input_tokens
+    usages = [Usage(tokens, plan.output_tokens or 0)]
+    if any(mark in data for mark in _CACHE_MARKS):
+        # Writing a cache may cost more than reading the input once.
+        usages.append(Usage(tokens, plan.output_tokens or 0, cache_write_tokens=tokens))
+    prices = [pricer(usage) for usage in usages]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices):
+        findings.append(
+            f"no price is known for {target.model!r} at {target.provider}, so its cost is not; give"
+            " ModelConfig(input_price_per_million=..., output_price_per_million=...)"
+        )
+        return None
+    if plan.output_tokens is None and not target.row.free:
+        findings.append(f"{target.asked!r} is sent no output limit, so its cost has no bound; give max_tokens=")
+        return None
+    return max(known)
