@@ -108,10 +108,10 @@ def test_scripts_routes_and_default(fault_server: FaultServer) -> None:
 
 
 def test_an_unknown_path_is_not_found(fault_server: FaultServer) -> None:
-    code, _, body = post(fault_server, path="/v2/chat")
+    code, _, body = post(fault_server, path="/v2/talk")
     assert (code, json.loads(body)["error"]["code"]) == (404, "unknown_url")
     fault_server.script([ok(family=MESSAGES)])
-    assert text_of(MESSAGES, post(fault_server, path="/v2/chat")[2], stream=False) == TEXT
+    assert text_of(MESSAGES, post(fault_server, path="/v2/talk")[2], stream=False) == TEXT
 
 
 def test_flapping(fault_server: FaultServer) -> None:

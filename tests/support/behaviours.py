@@ -5,8 +5,8 @@ Everything here and there is a ``Behaviour``: an async function of one ``Exchang
 whose parts can be replaced (``dataclasses.replace(ok(), before=reset)``), and in whose gaps other behaviours run. A
 test may write its own.
 
-The wire family is chosen by the request's path, JSON or a stream by its ``stream`` flag. Keywords called ``answer``
-are the fields of ``bodies.Answer``.
+The wire family is chosen by the request's path, JSON or a stream by its ``stream`` flag or by the path too. Keywords
+called ``answer`` are the fields of ``bodies.Answer``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from email.utils import formatdate
 from typing import Any
 
 from support.bodies import (
+    BEDROCK,
     CHAT,
-    MESSAGES,
     Answer,
     Event,
     Family,
@@ -31,11 +31,13 @@ from support.bodies import (
     error_json,
     render,
 )
+from support.bodies_families import error_headers, exhausted
 from support.exchange import Behaviour, Exchange, Framing, Headers
 
 __all__ = [
     "Reply",
     "close",
+    "content_type_of",
     "hold",
     "http_date",
     "ok",
@@ -104,7 +106,7 @@ class Reply:
         pieces, middle = self._pieces(x, family, stream=stream)
         for step in (
             self.before,
-            self._head(stream=stream, length=sum(map(len, pieces))),
+            self._head(family, stream=stream, length=sum(map(len, pieces))),
             self.after_head,
             self._body(pieces[:middle]),
             self.middle,
@@ -119,7 +121,7 @@ class Reply:
                 return
 
     def _pieces(self, x: Exchange, family: Family, *, stream: bool) -> tuple[list[bytes], int]:
-        answer = dataclasses.replace(self.answer, model=str(x.body.get("model", self.answer.model)))
+        answer = dataclasses.replace(self.answer, model=x.model or self.answer.model)
         parts = self._stream_parts(family, answer) if stream else self._plain_parts(family, answer)
         if self.gzip:
             parts = _compressed(parts)
@@ -134,7 +136,7 @@ class Reply:
             events = list(self.edit(family, events))
         middle = after_content(events, self.after)
         rendered = [render(event, self.newline) for event in events]
-        if self.bom:
+        if self.bom and family != BEDROCK:
             rendered[0] = b"\xef\xbb\xbf" + rendered[0]
         return rendered[:middle], rendered[middle:]
 
@@ -146,8 +148,8 @@ class Reply:
         middle = len(body) // 2
         return [body[:middle]], [body[middle:]]
 
-    def _head(self, *, stream: bool, length: int) -> Behaviour:
-        usual = "text/event-stream; charset=utf-8" if stream else "application/json"
+    def _head(self, family: Family, *, stream: bool, length: int) -> Behaviour:
+        usual = content_type_of(family, stream=stream)
         headers = [("Content-Type", self.content_type or usual), *self.headers]
         if self.gzip:
             headers.append(("Content-Encoding", "gzip"))
@@ -170,6 +172,13 @@ class Reply:
                     await self.each(x)
 
         return write
+
+
+def content_type_of(family: Family, *, stream: bool) -> str:
+    """The right content type of an answer."""
+    if not stream:
+        return "application/json"
+    return "application/vnd.amazon.eventstream" if family == BEDROCK else "text/event-stream; charset=utf-8"
 
 
 async def _end(x: Exchange) -> None:
@@ -252,7 +261,8 @@ def status(
         kind = content_type or ("text/plain" if isinstance(value, (str, bytes)) else "application/json")
         text = value if isinstance(value, (str, bytes)) else dumps(value)
         data = text.encode() if isinstance(text, str) else text
-        await x.respond(code, data, [("Content-Type", kind), *headers])
+        usual = error_headers(x.family, code) if body is None else []
+        await x.respond(code, data, [("Content-Type", kind), *usual, *headers])
 
     return behave
 
@@ -295,21 +305,17 @@ def rate_limited(
         if retry_info is not None:
             kind = "type.googleapis.com/google.rpc.RetryInfo"
             body["error"]["details"] = [{"@type": kind, "retryDelay": retry_info}]
-        await status(429, body, told)(x)
+        await status(429, body, [*error_headers(x.family, 429), *told])(x)
 
     return behave
 
 
 def quota_429(retry_after: str | None = None) -> Behaviour:
-    """A 429 that says the money is gone: no retry cures it."""
+    """A 429, or what the family has instead, that says the money is gone: no retry cures it."""
 
     async def behave(x: Exchange) -> None:
-        if x.family == MESSAGES:
-            body = error_json(MESSAGES, 429, message="Your organization has reached its monthly spend limit.")
-        else:
-            words = "You exceeded your current quota, please check your plan and billing details."
-            body = error_json(CHAT, 429, message=words, type="insufficient_quota", code="insufficient_quota")
-        await status(429, body, [("Retry-After", retry_after)] if retry_after else [])(x)
+        code, body, headers = exhausted(x.family or CHAT)
+        await status(code, body, [*headers, *([("Retry-After", retry_after)] if retry_after else [])])(x)
 
     return behave
 

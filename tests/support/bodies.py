@@ -1,8 +1,9 @@
 """
-Well-formed answers of the two wire families, plain and as stream events.
+Well-formed answers of the wire families, plain and as stream events.
 
-One ``Answer`` says what a model answered; the builders write it down as OpenAI chat or as Anthropic Messages. They
-are written from the vendors' documentation and share no code with ``llm_master.wire``, which the tests check with them.
+One ``Answer`` says what a model answered; the builders write it down as OpenAI chat or as Anthropic Messages, those of
+``bodies_families`` as the four others. They are written from the vendors' documentation and share no code with
+``llm_master.wire``, which the tests check with them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any, Literal
 
 from llm_master.classes import ToolCall, Usage
+from support.event_stream import frame
 
 __all__ = [
+    "ALL_FAMILIES",
+    "BEDROCK",
     "CHAT",
+    "COHERE",
     "FAMILIES",
+    "GEMINI",
     "MESSAGES",
+    "RESPONSES",
     "Answer",
     "Event",
     "Family",
@@ -27,16 +35,24 @@ __all__ = [
     "chat_events",
     "chat_json",
     "dumps",
+    "error_event",
     "error_json",
+    "halves",
     "messages_events",
     "messages_json",
     "render",
 ]
 
-Family = Literal["openai_chat", "anthropic_messages"]
+Family = Literal["openai_chat", "anthropic_messages", "openai_responses", "gemini", "cohere", "bedrock"]
 CHAT: Family = "openai_chat"
 MESSAGES: Family = "anthropic_messages"
+RESPONSES: Family = "openai_responses"
+GEMINI: Family = "gemini"
+COHERE: Family = "cohere"
+BEDROCK: Family = "bedrock"
+#: The two that most tests of faults go through.
 FAMILIES: tuple[Family, ...] = (CHAT, MESSAGES)
+ALL_FAMILIES: tuple[Family, ...] = (CHAT, MESSAGES, RESPONSES, GEMINI, COHERE, BEDROCK)
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -110,11 +126,13 @@ class Event:
 
     ``kind`` says what it is for, so that a fault can be put at the right place: ``start``, ``open``, ``delta``,
     ``close``, ``finish`` (the finish reason), ``usage``, ``end`` (the terminal marker), ``error``, ``comment``.
+    A ``binary`` one is a message of Amazon's event stream.
     """
 
     kind: str
     data: str
     name: str | None = None
+    binary: bool = False
 
 
 def dumps(value: Any) -> str:
@@ -124,6 +142,10 @@ def dumps(value: Any) -> str:
 
 def render(event: Event, newline: str = "\n") -> bytes:
     """The event's bytes on the wire."""
+    if event.binary:
+        sort = "exception" if event.kind == "error" else "event"
+        headers = {f":{sort}-type": event.name, ":content-type": "application/json", ":message-type": sort}
+        return frame(headers, event.data.encode("utf-8", "surrogateescape"))
     if event.kind == "comment":
         return f": {event.data}{newline}{newline}".encode()
     name = f"event: {event.name}{newline}" if event.name else ""
@@ -140,12 +162,25 @@ def after_content(events: list[Event], count: int) -> int:
 
 def answer_json(family: Family, answer: Answer) -> dict[str, Any]:
     """The plain answer of a family."""
+    if family not in FAMILIES:
+        found: dict[str, Any] = _form(family).plain(answer)
+        return found
     return chat_json(answer) if family == CHAT else messages_json(answer)
 
 
 def answer_events(family: Family, answer: Answer) -> list[Event]:
     """The streamed answer of a family."""
+    if family not in FAMILIES:
+        found: list[Event] = _form(family).events(answer)
+        return found
     return chat_events(answer) if family == CHAT else messages_events(answer)
+
+
+def _form(family: Family) -> ModuleType:
+    # Their modules need this one.
+    from support.bodies_families import FORMS
+
+    return FORMS[family]
 
 
 # OpenAI chat ----------------------------------------------------------------------------------------------------------
@@ -203,7 +238,7 @@ def chat_events(answer: Answer) -> list[Event]:
     for index, call in enumerate(answer.tool_calls):
         head = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
         events.append(chunk("delta", {"tool_calls": [{"index": index} | head]}))
-        for part in _halves(call.raw_arguments):
+        for part in halves(call.raw_arguments):
             events.append(chunk("delta", {"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
     events.append(chunk("finish", {}, answer.finish_reason))
     if answer.usage is not None:
@@ -291,11 +326,12 @@ def _blocks(answer: Answer) -> Iterable[tuple[dict[str, Any], list[dict[str, Any
     for call in answer.tool_calls:
         yield (
             {"type": "tool_use", "id": call.id, "name": call.name, "input": {}},
-            [{"type": "input_json_delta", "partial_json": part} for part in _halves(call.raw_arguments)],
+            [{"type": "input_json_delta", "partial_json": part} for part in halves(call.raw_arguments)],
         )
 
 
-def _halves(text: str) -> tuple[str, str]:
+def halves(text: str) -> tuple[str, str]:
+    """A text cut in two."""
     middle = len(text) // 2
     return text[:middle], text[middle:]
 
@@ -331,7 +367,10 @@ _MESSAGES_ERRORS: dict[int, tuple[str, str]] = {
 def error_json(
     family: Family, status: int, *, message: str | None = None, type: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
-    """The error body that a family's vendor sends with a status; ``code`` exists in the chat family only."""
+    """The error body that a family's vendor sends with a status; ``code`` exists in OpenAI's and Google's only."""
+    if family not in FAMILIES:
+        found: dict[str, Any] = _form(family).error(status, message, type, code)
+        return found
     if family == MESSAGES:
         usual, words = _MESSAGES_ERRORS.get(status, ("api_error", "Internal server error"))
         return {
@@ -348,3 +387,11 @@ def error_json(
             "code": code or (usual_code if type is None else None),
         }
     }
+
+
+def error_event(family: Family, status: int) -> Event:
+    """An error inside a stream."""
+    if family not in FAMILIES:
+        found: Event = _form(family).error_event(status)
+        return found
+    return Event("error", dumps(error_json(family, status)), None if family == CHAT else "error")

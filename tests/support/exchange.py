@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import functools
 import json
+import re
 import socket
 import struct
 import threading
@@ -15,8 +16,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
-from support.bodies import CHAT, MESSAGES, Family
+from support.bodies import BEDROCK, CHAT, COHERE, GEMINI, MESSAGES, RESPONSES, Family
 
 if TYPE_CHECKING:
     from support.fault_server import FaultServer
@@ -25,6 +27,20 @@ __all__ = ["Behaviour", "Connection", "Exchange", "Framing", "Headers", "Seen"]
 
 Headers = Iterable[tuple[str, str]]
 Framing = Literal["chunked", "close"]
+
+# How the path of a family's requests ends; a longer end is looked for before a shorter one.
+_ENDS: tuple[tuple[str, Family], ...] = (
+    ("/chat/completions", CHAT),
+    ("/messages", MESSAGES),
+    ("/responses", RESPONSES),
+    (":generateContent", GEMINI),
+    (":streamGenerateContent", GEMINI),
+    ("/converse", BEDROCK),
+    ("/converse-stream", BEDROCK),
+    ("/chat", COHERE),
+)
+_STREAMED = (":streamGenerateContent", "/converse-stream")
+_MODEL = re.compile(r"/(?:models?|publishers/[^/]+/models)/([^:]+?)(?::\w+|/converse(?:-stream)?)$")
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Overloaded"}
 
@@ -237,16 +253,24 @@ class Exchange:
 
     @property
     def wants_stream(self) -> bool:
-        """Whether the request asks for a stream."""
-        return self.body.get("stream") is True
+        """Whether the request asks for a stream, in its body or by its path."""
+        return self.body.get("stream") is True or self._path.endswith(_STREAMED)
+
+    @property
+    def model(self) -> str | None:
+        """The model that is asked for, in the body or in the path, or None."""
+        named = self.body.get("model")
+        found = _MODEL.search(self._path)
+        return str(named) if named is not None else unquote(found[1]) if found else None
+
+    @property
+    def _path(self) -> str:
+        return self.seen.path.partition("?")[0]
 
     @property
     def family(self) -> Family | None:
-        """The wire family by the path, or None when the path is of neither."""
-        path = self.seen.path.partition("?")[0]
-        if path.endswith("/chat/completions"):
-            return CHAT
-        return MESSAGES if path.endswith("/messages") else None
+        """The wire family by the path, or None when the path is of none."""
+        return next((family for end, family in _ENDS if self._path.endswith(end)), None)
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Write raw bytes; ``last`` notes that the answer is whole with them."""

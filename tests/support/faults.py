@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from support.behaviours import Reply, close, hold, ok, reset, silence, status
-from support.bodies import CHAT, Event, Family, after_content, dumps, error_json
+from support.bodies import CHAT, FAMILIES, Event, Family, after_content, dumps, error_event, error_json
+from support.bodies_families import FORMS
 from support.exchange import Behaviour, Exchange
 
 __all__ = [
@@ -143,6 +144,8 @@ def missing_terminal_marker(**fields: Any) -> Reply:
     """All content, no finish reason, no marker, and a proper end of the body; plain: the finish reason is null."""
 
     def edit_json(family: Family, body: Any) -> Any:
+        if family not in FAMILIES:
+            return FORMS[family].incomplete(body)
         if family == CHAT:
             body["choices"][0]["finish_reason"] = None
         else:
@@ -192,8 +195,10 @@ def error_in_stream(after: int = 2, code: int = 500, *, error: dict[str, Any] | 
         return error or error_json(family, code)
 
     def edit(family: Family, events: list[Event]) -> list[Event]:
-        name = None if family == CHAT else "error"
-        return [*events[: after_content(events, after)], Event("error", dumps(spoken(family)), name)]
+        failure = error_event(family, code)
+        if error is not None:
+            failure = dataclasses.replace(failure, data=dumps(error))
+        return [*events[: after_content(events, after)], failure]
 
     return ok(edit=edit, edit_json=spoken, **fields)
 
@@ -202,7 +207,7 @@ def duplicate_usage(**fields: Any) -> Reply:
     """The tokens twice: the usage chunk, or ``message_delta`` whose numbers are cumulative; a plain answer is good."""
 
     def edit(family: Family, events: list[Event]) -> list[Event]:
-        kind = "usage" if family == CHAT else "finish"
+        kind = "usage" if any(event.kind == "usage" for event in events) else "finish"
         return [event for event in events for _ in range(2 if event.kind == kind else 1)]
 
     return ok(edit=edit, **fields)
@@ -213,7 +218,9 @@ def keep_alive_noise(**fields: Any) -> Reply:
 
     def edit(family: Family, events: list[Event]) -> list[Event]:
         between = [Event("comment", "OPENROUTER PROCESSING")]
-        if family == CHAT:
+        if family not in FAMILIES:
+            between = FORMS[family].noise()
+        elif family == CHAT:
             between.append(Event("noise", _NO_CHOICES))
         else:
             between += [Event("noise", '{"type":"ping"}', "ping"), Event("noise", '{"type":"hint","n":1}', "hint")]
@@ -289,9 +296,13 @@ def empty_choices(**fields: Any) -> Reply:
     def edit(family: Family, events: list[Event]) -> list[Event]:
         if family == CHAT:
             return [Event("noise", _NO_CHOICES), events[-1]]
+        if family not in FAMILIES:
+            return [event for event in events if event.kind == "start"]
         return [event for event in events if event.kind in ("start", "end")]
 
     def edit_json(family: Family, body: Any) -> Any:
+        if family not in FAMILIES:
+            return FORMS[family].speechless(body)
         return body | ({"choices": []} if family == CHAT else {"content": [], "stop_reason": None})
 
     return ok(edit=edit, edit_json=edit_json, **fields)

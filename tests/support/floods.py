@@ -10,13 +10,16 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from support.bodies import CHAT, Answer, after_content, answer_events, answer_json, dumps, render
+from support.behaviours import content_type_of
+from support.bodies import BEDROCK, CHAT, Answer, after_content, answer_events, answer_json, dumps, render
 from support.exchange import Behaviour, Exchange
 
 __all__ = ["gzip_bomb", "huge_body", "huge_line"]
 
 _UNIT = 65_536
 _MARK = "@"
+# What a message of an event stream begins with: its own length, here 20 MiB, and that of its headers.
+_LONG_MESSAGE = struct.pack(">II", 20 * 2**20, 0)
 
 
 def huge_body(size: int, *, declared: bool = False) -> Behaviour:
@@ -44,7 +47,7 @@ def _flood(size: int, *, one_line: bool = False, packed: bool = False, declared:
     async def behave(x: Exchange) -> None:
         first, unit, last = _parts(x, one_line=one_line)
         count = -(-size // len(unit))
-        headers = [("Content-Type", "text/event-stream" if x.wants_stream else "application/json")]
+        headers = [("Content-Type", content_type_of(x.family or CHAT, stream=x.wants_stream))]
         if packed:
             headers.append(("Content-Encoding", "gzip"))
         length = len(first) + count * len(unit) + len(last)
@@ -64,6 +67,8 @@ def _parts(x: Exchange, *, one_line: bool) -> tuple[bytes, bytes, bytes]:
         events = answer_events(family, Answer(text=filler))
         at = after_content(events, 0)
         return b"".join(map(render, events[:at])), render(events[at]), b"".join(map(render, events[at + 1 :]))
+    if x.wants_stream and family == BEDROCK:
+        return _LONG_MESSAGE + struct.pack(">I", zlib.crc32(_LONG_MESSAGE)), filler.encode(), b""
     if x.wants_stream:
         whole = b"".join(map(render, answer_events(family, Answer(text=_MARK))))
     else:
