@@ -10,7 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llm_master.base_provider import AnthropicProvider, OpenAIProvider, UnifiedProvider, add_provider
+    from llm_master.answers import (
+        EmbeddingResponse,
+        ModerationResponse,
+        ModerationResult,
+        RankedDocument,
+        RerankResponse,
+        SpeechResponse,
+        TokenCount,
+        TranscriptionResponse,
+        TranscriptSegment,
+        TranscriptWord,
+    )
+    from llm_master.base_provider import AnthropicProvider, BFLProvider, OpenAIProvider, UnifiedProvider, add_provider
     from llm_master.classes import (
         Attempt,
         BaseLLMProvider,
@@ -56,6 +68,7 @@ if TYPE_CHECKING:
         DiscardEvent,
         EndEvent,
         FallbackEvent,
+        ImageEvent,
         ReasoningEvent,
         RefusalEvent,
         RetryEvent,
@@ -93,10 +106,12 @@ __all__ = [
     "DeadlineExceededError",
     "Deployment",
     "DiscardEvent",
+    "EmbeddingResponse",
     "EndEvent",
     "FallbackEvent",
     "HedgePolicy",
     "Image",
+    "ImageEvent",
     "InvalidRequestError",
     "LLMConfig",
     "LLMError",
@@ -107,6 +122,8 @@ __all__ = [
     "ModelConfig",
     "ModelNotFoundError",
     "ModelRegistry",
+    "ModerationResponse",
+    "ModerationResult",
     "NotFoundError",
     "OpenAIProvider",
     "OverloadedError",
@@ -114,19 +131,23 @@ __all__ = [
     "ProviderError",
     "QueryLLM",
     "QuotaExceededError",
+    "RankedDocument",
     "RateLimitError",
     "ReasoningEvent",
     "RefusalEvent",
+    "RerankResponse",
     "ResponseError",
     "ResponseTooLargeError",
     "RetryEvent",
     "RetryPolicy",
     "ServerError",
+    "SpeechResponse",
     "StreamEvent",
     "StreamInterrupted",
     "StructuredOutputError",
     "TextEvent",
     "Timeouts",
+    "TokenCount",
     "ToolArgumentsError",
     "ToolCall",
     "ToolCallDeltaEvent",
@@ -134,6 +155,9 @@ __all__ = [
     "ToolLoopError",
     "ToolResult",
     "ToolRun",
+    "TranscriptSegment",
+    "TranscriptWord",
+    "TranscriptionResponse",
     "UnifiedProvider",
     "UnsupportedParameterError",
     "Usage",
@@ -147,7 +171,14 @@ __version__ = "0.1.0"
 _HOMES = {
     name: f"llm_master.{module}"
     for module, names in (
-        ("base_provider", "AnthropicProvider OpenAIProvider UnifiedProvider add_provider"),
+        (
+            "answers",
+            (
+                "EmbeddingResponse ModerationResponse ModerationResult RankedDocument RerankResponse SpeechResponse "
+                "TokenCount TranscriptSegment TranscriptWord TranscriptionResponse"
+            ),
+        ),
+        ("base_provider", "AnthropicProvider BFLProvider OpenAIProvider UnifiedProvider add_provider"),
         ("classes", "Attempt BaseLLMProvider Image LLMResponse ModelConfig ModelRegistry ToolCall Usage"),
         ("config", "LLMConfig"),
         (
@@ -164,8 +195,8 @@ _HOMES = {
         (
             "events",
             (
-                "CallEvent DiscardEvent EndEvent FallbackEvent ReasoningEvent RefusalEvent RetryEvent StreamEvent "
-                "TextEvent ToolCallDeltaEvent ToolCallEvent UsageEvent"
+                "CallEvent DiscardEvent EndEvent FallbackEvent ImageEvent ReasoningEvent RefusalEvent RetryEvent "
+                "StreamEvent TextEvent ToolCallDeltaEvent ToolCallEvent UsageEvent"
             ),
         ),
         ("policy.breaker", "BreakerPolicy"),

@@ -1,5 +1,5 @@
 """
-One call: a whole answer, a stream, vectors or a count, from the first target that gives it.
+One call: a whole answer or a stream, from the first target that gives it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from llm_master.chain import Chain, Step, first_limits
-from llm_master.classes import EmbeddingResponse, LLMResponse, Request, TokenCount
+from llm_master.classes import LLMResponse, Request
 from llm_master.errors import (
     APITimeoutError,
     LLMError,
@@ -25,6 +25,7 @@ from llm_master.messages import normalise
 from llm_master.params import check as check_params
 from llm_master.params import check_model_name
 from llm_master.policy.retry import RetryPolicy
+from llm_master.record import listening
 from llm_master.resume import Resumption
 from llm_master.sources import Recorded, WireSource
 from llm_master.stream import LLMStream, OneAnswer, StreamSource
@@ -152,30 +153,11 @@ class Call(Chain):
         trial.finished(response)
         return response
 
-    async def embed(self, steps: list[Step], texts: list[str]) -> EmbeddingResponse:
-        """The vectors of the first step that gives them."""
-
-        async def make(step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> EmbeddingResponse:
-            response: EmbeddingResponse = await trial.target.embed(texts, self._request(trial.target, step), limits)
-            trial.finished(response)
-            return response
-
-        self.admission.budget.deposit()
-        response: EmbeddingResponse = await self.walk(steps, make)
-        return response
-
-    async def count(self, steps: list[Step]) -> TokenCount:
-        """The tokens of the messages."""
-
-        async def make(step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> TokenCount:
-            target = trial.target
-            found = TokenCount(await target.count(self._request(target, step), limits), "provider", target.model)
-            trial.counted()
-            return found
-
-        self.admission.budget.deposit()
-        found: TokenCount = await self.walk(steps, make)
-        return found
+    def again(self, messages: list[dict[str, Any]]) -> Call:
+        """A part of this call with messages of its own, in the same record and deadline."""
+        twin = self._twin()
+        twin.messages = messages
+        return twin
 
     # -- streams ------------------------------------------------------------------------------------------------
 
@@ -360,7 +342,8 @@ class Call(Chain):
     async def observed(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The same work, with its one end told to the listeners; a stream tells its own."""
         try:
-            found = await work
+            with listening(self.tell):
+                found = await work
         except LLMError as error:
             self.end("error", error=error)
             raise

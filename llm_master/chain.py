@@ -172,6 +172,8 @@ class Chain(Record):
         failed: ProviderError | UnsupportedParameterError | None = None,
         exclude: Collection[str] = (),
         tries: int = 0,
+        *,
+        more: bool = False,
     ) -> Any:
         """
         Step after step until one succeeds.
@@ -181,6 +183,7 @@ class Chain(Record):
             failed: the error of the first step's first attempt, if that was made already.
             exclude: deployments of the first step that have failed already.
             tries: attempts that were made on the first step already, ``failed`` not among them.
+            more: whether the caller has steps behind these, for which time must be left.
         """
         last = len(steps) - 1
         for index, step in enumerate(steps):
@@ -190,7 +193,7 @@ class Chain(Record):
             if not tries:
                 self.previous = 0.0
             try:
-                return await self._on_pool(step, make, failed, set(exclude), more=index < last)
+                return await self._on_pool(step, make, failed, set(exclude), more=more or index < last)
             except ProviderError as given_up:
                 if index == last or not falls_back(given_up, self.fallback_on):
                     given_up.attempts = tuple(self.attempts)

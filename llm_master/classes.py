@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from llm_master.errors import ToolArgumentsError
+from llm_master.pictures import Image, saving
 
 if TYPE_CHECKING:
+    import os
     from decimal import Decimal
+    from pathlib import Path
 
 __all__ = [
     "Attempt",
     "BaseLLMProvider",
-    "EmbeddingResponse",
     "Image",
     "LLMResponse",
     "ModelConfig",
     "ModelRegistry",
     "Request",
-    "TokenCount",
     "ToolCall",
     "Usage",
 ]
@@ -144,14 +145,6 @@ class ToolCall:
     __hash__ = None  # type: ignore[assignment]  # mutable, compared by value
 
 
-class Image(msgspec.Struct):
-    """One generated image: an address, its bytes, or both."""
-
-    url: str | None = None
-    data: bytes | None = None
-    mime_type: str | None = None
-
-
 class Attempt(msgspec.Struct):
     """
     One request that a call made, successful or not.
@@ -184,7 +177,9 @@ class Request(msgspec.Struct):
     One request as the wire families take it.
 
     ``messages`` are normalised (see ``messages.py``) and never changed; ``params`` hold the field's names of the chat
-    format; ``headers`` are the caller's extra ones. The wire module writes what it left out into ``dropped``.
+    format; ``headers`` are the caller's extra ones. The wire module writes what it left out into ``dropped``, and shows
+    the parts of messages that are no text to ``guard`` (``guard.py``), which knows what the model reads; None: nobody
+    knows.
     """
 
     provider: str
@@ -195,6 +190,12 @@ class Request(msgspec.Struct):
     drop_params: bool = False
     dropped: tuple[str, ...] = ()
     headers: dict[str, str] | None = None
+    guard: Any = None
+
+    def show(self, kind: Any) -> None:
+        """Have the guard look at the type of a part; raises UnsupportedParameterError for one that cannot be read."""
+        if self.guard is not None:
+            self.guard.check_part(kind)
 
 
 class LLMResponse(msgspec.Struct, weakref=True):
@@ -293,73 +294,44 @@ class LLMResponse(msgspec.Struct, weakref=True):
             message["opaque"] = self.opaque
         return message
 
+    def save(self, folder: str | os.PathLike[str], **options: Any) -> list[Path]:
+        """
+        Write every image into a folder and give their paths, in the order of ``images``.
+
+        Names are ``STEM-1.png`` and so on, with the next free number: no file is ever overwritten. An image that is
+        only an address is downloaded: over https, from public addresses only, bounded in size and time.
+
+        Args:
+            folder: made if it does not exist.
+            options: ``stem`` (``image``), ``timeout`` (seconds for one download, 60), ``max_bytes`` (64 MiB).
+
+        Raises:
+            InvalidRequestError: there is no image, or an address that is not downloaded from.
+            ProviderError: a download failed.
+            OSError: a file cannot be written.
+        """
+        return saving().save(self.images, folder, **options)  # type: ignore[no-any-return]  # loaded late
+
+    async def save_async(self, folder: str | os.PathLike[str], **options: Any) -> list[Path]:
+        """As ``save``, without stopping the event loop."""
+        return await saving().save_async(self.images, folder, **options)  # type: ignore[no-any-return]  # loaded late
+
     def to_openai(self) -> Any:
-        """The answer as the ``openai`` package's own ``ChatCompletion``."""
-        from openai.types.chat import ChatCompletion
+        """The answer as the ``openai`` package's own ``ChatCompletion``; see ``exits.py``."""
+        from llm_master.exits import to_openai
 
-        return ChatCompletion.model_validate(self._chat_completion())
+        return to_openai(self)
 
-    def _chat_completion(self) -> dict[str, Any]:
-        reason = {"refusal": "stop", "pause": "stop", "context_window": "length", "error": "stop"}
-        finish = self.finish_reason or "stop"
-        usage = self.usage
-        message: dict[str, Any] = {"role": "assistant", "content": self.content or None, "refusal": self.refusal}
-        if self.tool_calls:
-            message["tool_calls"] = [call.to_dict() for call in self.tool_calls]
-        return {
-            "id": self.request_id or "",
-            "object": "chat.completion",
-            "created": 0,
-            "model": self.model or self.model_name,
-            "choices": [
-                {"index": 0, "message": message, "finish_reason": reason.get(finish, finish), "logprobs": None}
-            ],
-            "usage": {
-                "prompt_tokens": usage.input_tokens,
-                "completion_tokens": usage.output_tokens,
-                "total_tokens": usage.total_tokens,
-                "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-                "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-            },
-        }
+    def to_anthropic(self) -> Any:
+        """
+        The answer as the ``anthropic`` package's own ``Message``; see ``exits.py``.
 
+        Raises:
+            ToolArgumentsError: the arguments of a tool call are no JSON object.
+        """
+        from llm_master.exits import to_anthropic
 
-class EmbeddingResponse(msgspec.Struct):
-    """
-    Vectors of texts, in their order.
-
-    Attributes:
-        embeddings: one list of floats for each text.
-        model_name: the name as asked; ``model``: as served; ``provider``: its key.
-        usage: tokens; ``cost``: USD or None.
-        latency: seconds of the whole call.
-        notes: what was unusual but harmless.
-    """
-
-    embeddings: list[list[float]]
-    model_name: str = ""
-    model: str | None = None
-    provider: str | None = None
-    usage: Usage = msgspec.field(default_factory=Usage)
-    latency: float = 0.0
-    time_to_first_token: float | None = None
-    attempts: tuple[Attempt, ...] = ()
-    request_id: str | None = None
-    notes: tuple[str, ...] = ()
-    pricer: Any = None
-
-    @property
-    def cost(self) -> Decimal | None:
-        """USD of the whole call; None when no price is known."""
-        return None if self.pricer is None else self.pricer(self.usage)
-
-
-class TokenCount(msgspec.Struct, frozen=True):
-    """How many tokens an input has; ``method`` says who counted: ``provider`` or ``tokenizer``."""
-
-    tokens: int
-    method: str
-    model: str
+        return to_anthropic(self)
 
 
 class ModelConfig(msgspec.Struct, kw_only=True):

@@ -7,7 +7,6 @@ Every error of LLM Master, and the table that gives a status its class.
     ├── ModelNotFoundError              no provider for this model name
     ├── InvalidRequestError             bad input, found before anything was sent (also a ValueError)
     │   └── UnsupportedParameterError   this model or provider cannot take the parameter
-    ├── ContentModerationError          moderation flagged the input; nothing was sent to the model
     ├── ToolArgumentsError              a tool call whose arguments are not a JSON object
     ├── ToolLoopError                   run_tools reached a bound; holds the run so far
     ├── StructuredOutputError           an answer that is not what response_format asked for; holds it
@@ -18,6 +17,7 @@ Every error of LLM Master, and the table that gives a status its class.
         ├── BadRequestError             400, 413, 422: the same request will fail again
         │   ├── ContextWindowError      the input does not fit this model
         │   └── ContentPolicyError      the provider's policy refused it
+        │       └── ContentModerationError  moderation flagged the input; nothing was sent to the model
         ├── AuthenticationError         401: the key is not accepted
         │   └── PermissionDeniedError   403
         ├── NotFoundError               404: the provider does not know this model or address
@@ -125,14 +125,6 @@ class UnsupportedParameterError(InvalidRequestError):
     def __init__(self, message: str = "", *, parameter: str | None = None) -> None:
         super().__init__(message)
         self.parameter = parameter
-
-
-class ContentModerationError(LLMError):
-    """Moderation flagged the input; nothing was sent to the model."""
-
-    def __init__(self, message: str = "", *, categories: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.categories = categories
 
 
 class ToolArgumentsError(LLMError):
@@ -244,6 +236,14 @@ class ContextWindowError(BadRequestError):
 
 class ContentPolicyError(BadRequestError):
     """The provider's content policy refused the request."""
+
+
+class ContentModerationError(ContentPolicyError):
+    """Moderation flagged the input, in these ``categories``; nothing was sent to the model."""
+
+    def __init__(self, message: str = "", *, categories: tuple[str, ...] = (), **more: Any) -> None:
+        super().__init__(message, **more)
+        self.categories = categories
 
 
 class AuthenticationError(ProviderError):

@@ -1,32 +1,30 @@
 """
-What a client does around a single answer: tools in a loop, another try at a shape, vectors and counts.
+What a client does around a single answer: tools in a loop, another try at a shape, and a look at what would be sent.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_master.lifecycle import Closing
+from llm_master.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from llm_master.classes import EmbeddingResponse, TokenCount
-    from llm_master.policy.deadline import Timeouts
+    from llm_master.capabilities import Capabilities
+    from llm_master.explanation import Explanation
     from llm_master.tools import ToolRun
 
 __all__ = ["Modalities"]
 
 
-class Modalities(Closing):
+class Modalities(Services):
     """The part of ``QueryLLM`` that is more, or less, than one question."""
 
-    _engine: Any
+    config: Any
 
-    def _load_engine(self) -> Any:
-        raise NotImplementedError
-
-    def _pool(self, model_name: str, api: str | None) -> Any:
+    def route(self, model_name: str) -> Any:
+        """Where a name leads; see ``QueryLLM``."""
         raise NotImplementedError
 
     async def query(self, model_name: str, messages: Any = None, **kwargs: Any) -> Any:
@@ -90,39 +88,51 @@ class Modalities(Closing):
             deadline=None if timeout is None else monotonic() + timeout,
         )
 
-    async def embed(
-        self,
-        model_name: str,
-        input: str | list[str],
-        *,
-        timeout: float | Timeouts | None = None,
-        extra_headers: dict[str, str] | None = None,
-        **params: Any,
-    ) -> EmbeddingResponse:
+    def explain(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Explanation:
         """
-        Vectors of one text or several, in their order; raises as ``query``.
+        What ``query`` would do with the same arguments, without any network.
 
-        Args:
-            model_name: ``"text-embedding-3-small"``, ``"local"``.
-            input: a text or a list of texts.
-            params: ``dimensions`` and whatever else the provider takes.
+        Returns:
+            The route and why, address, headers (secrets as ``***``) and body, what became of each parameter, tokens, a
+            bound of the cost, limits and times; ``str()`` of it is for people, ``to_dict()`` for programs. A missing
+            key or address, a retired provider and a parameter that the model cannot take are among its ``findings``.
+
+        Raises:
+            InvalidRequestError, ModelNotFoundError: as ``query``.
         """
-        engine = self._engine or self._load_engine()
-        call = engine.call(model_name, [], headers=extra_headers, timeout=timeout)
-        texts = [input] if isinstance(input, str) else list(input)
-        work = call.embed([engine.Step(self._pool(model_name, None), params)], texts)
-        return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # a vector's
+        from llm_master.explain import explain
 
-    async def count_tokens(
-        self,
-        model_name: str,
-        messages: Any = None,
-        *,
-        prompt: str | None = None,
-        timeout: float | Timeouts | None = None,
-    ) -> TokenCount:
-        """Tokens that messages have for a model, as its provider counts them; raises as ``query``."""
-        engine = self._engine or self._load_engine()
-        call = engine.call(model_name, engine.normalise(messages, prompt=prompt), timeout=timeout)
-        work = call.count([engine.Step(self._pool(model_name, None), {})])
-        return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # a count's
+        return explain(self, model_name, messages, **kwargs)
+
+    def preview_request(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """
+        The JSON body that ``query`` would send first; a missing key does not prevent it.
+
+        Raises:
+            LLMError: there is none, for the reason that ``query`` would give.
+        """
+        from llm_master.explain import preview
+
+        return preview(self, model_name, messages, **kwargs)
+
+    def capabilities(self, model_name: str, *, api: str | None = None) -> Capabilities:
+        """
+        What a model takes: parameters, reasoning, kinds of input, limits, and the day it is retired. No key is needed.
+
+        A model that nobody knows yet gets the cautious values of its family.
+
+        Raises:
+            ModelNotFoundError: as ``query``.
+            ConfigurationError: its provider is a class of your own, or does not serve ``api``.
+        """
+        from llm_master.base_provider import implementation, row_of
+        from llm_master.capabilities import capabilities_of
+        from llm_master.errors import ConfigurationError
+        from llm_master.families import family_for
+
+        route = self.route(model_name)
+        if route.provider is None or implementation(route.provider) is not None:
+            raise ConfigurationError(f"{model_name!r} goes to a class of your own; only that knows what it takes")
+        row = row_of(route.provider)
+        api = api or route.api
+        return capabilities_of(row, route.model, family=family_for(row, self.config, api, route.model), api=api)

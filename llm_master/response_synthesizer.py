@@ -12,6 +12,7 @@ from llm_master.base_provider import (
     UnifiedProvider,
     implementation,
     implementations,
+    make_provider,
     row_of,
     table_version,
 )
@@ -19,6 +20,7 @@ from llm_master.classes import ModelRegistry
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError, ModelNotFoundError
 from llm_master.modalities import Modalities
+from llm_master.registration import is_provider
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 
     from llm_master.calls import Step
     from llm_master.classes import LLMResponse, ModelConfig
+    from llm_master.defaults import Tables
     from llm_master.events import CallEvent
+    from llm_master.fetch_rules import FetchPolicy
     from llm_master.policy.balance import DeploymentHealth
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.cache import ResponseCache
@@ -72,6 +76,7 @@ class QueryLLM(Modalities):
         breaker: when a deployment is left alone.
         hedge: ask a second target when the first is slow.
         cache: keep answers for equal requests: ``"memory"``, or ``CacheSettings`` for a file or a Redis.
+        fetch: what may be fetched for providers that do not fetch images and files by their address.
 
     ``QueryLLM.from_file`` takes models, deployments, fallbacks and limits from a settings file.
 
@@ -96,6 +101,7 @@ class QueryLLM(Modalities):
         breaker: BreakerPolicy | None = None,
         hedge: HedgePolicy | None = None,
         cache: Literal["memory"] | CacheSettings | ResponseCache | None = None,
+        fetch: FetchPolicy | None = None,
     ) -> None:
         self.config = config if config is not None else LLMConfig.from_env()
         self._registry = registry
@@ -113,7 +119,7 @@ class QueryLLM(Modalities):
         self._engine: Any = None
         self._retired: list[tuple[Any, list[Any]]] = []
         self._listeners: list[Callable[[CallEvent], Any]] = []
-        self._drop_params = drop_params
+        self._drop_params, self._fetch = drop_params, fetch
         self._transport: Transport | None = None
         self._providers: dict[tuple[Any, str | None], Any] = {}
         self._pools: dict[tuple[str, str | None], Any] = {}
@@ -167,7 +173,7 @@ class QueryLLM(Modalities):
     @overload
     async def query(
         self,
-        model_name: str,
+        model_name: str | None = ...,
         messages: Any = ...,
         *,
         stream: Literal[False] = ...,
@@ -176,17 +182,17 @@ class QueryLLM(Modalities):
 
     @overload
     async def query(
-        self, model_name: str, messages: Any = ..., *, stream: Literal[True], **kwargs: Any
+        self, model_name: str | None = ..., messages: Any = ..., *, stream: Literal[True], **kwargs: Any
     ) -> LLMStream: ...
 
     @overload
     async def query(
-        self, model_name: str, messages: Any = ..., *, stream: bool, **kwargs: Any
+        self, model_name: str | None = ..., messages: Any = ..., *, stream: bool, **kwargs: Any
     ) -> LLMResponse | LLMStream: ...
 
     async def query(
         self,
-        model_name: str,
+        model_name: str | None = None,
         messages: Any = None,
         *,
         prompt: str | None = None,
@@ -205,13 +211,15 @@ class QueryLLM(Modalities):
         hedge_after: float | None = None,
         cache: bool | None = None,
         repairs: int = 0,
+        moderation: bool | str = False,
         **params: Any,
     ) -> LLMResponse | LLMStream:
         """
         Ask a model.
 
         Args:
-            model_name: ``"gpt-4o-mini"``, ``"anthropic/claude-sonnet-5-5"``, ``"local"``.
+            model_name: ``"gpt-4o-mini"``, ``"anthropic/claude-sonnet-5-5"``, ``"local"``; None is the one that
+                ``LLM_PROVIDER`` and ``LLM_DEFAULT_MODEL`` name.
             messages: chat messages, or one string; see the guide for images and tools.
             prompt: one user message, in place of messages or after them.
             stream: give an ``LLMStream`` once the first piece of the answer is there.
@@ -231,6 +239,8 @@ class QueryLLM(Modalities):
             hedge_after: seconds without an answer after which a second target is asked too.
             cache: False neither looks into the client's cache nor keeps the answer.
             repairs: how often an answer that does not fit ``response_format`` is asked for again.
+            moderation: True has the user's last message checked first (by OpenAI's model, or the one named); a flagged
+                one raises ContentModerationError and is not sent.
             params: everything else goes to the provider, in the names of the chat format. ``tools`` may hold Python
                 functions, ``response_format`` a type or a JSON schema; the value is in ``response.parsed``.
 
@@ -243,6 +253,8 @@ class QueryLLM(Modalities):
         """
         # What only a call needs is imported by the first one.
         engine = self._engine or self._load_engine()
+        if model_name is None:
+            model_name = self._default_model()
         wanted, lenient = None, False
         if "tools" in params or "response_format" in params:
             given = params.get("response_format")
@@ -279,6 +291,8 @@ class QueryLLM(Modalities):
             work = call.run(steps, engine.limits_of(call))
         if wanted is not None:
             work = engine.in_shape(call, work, steps, wanted, stream=stream, lenient=lenient, repairs=repairs)
+        if moderation:
+            work = self._screened(call, work, moderation)
         return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # the engine is loaded late
 
     def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:
@@ -299,7 +313,7 @@ class QueryLLM(Modalities):
         """By model name, for those asked for so far: calls in flight, latency and breaker of each deployment."""
         return {} if self._engine is None else self._engine.admission.health()
 
-    def query_sync(self, model_name: str, messages: Any = None, **kwargs: Any) -> Any:
+    def query_sync(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Any:
         """
         The same call for code without an event loop, and under a running one (Jupyter).
 
@@ -351,15 +365,20 @@ class QueryLLM(Modalities):
 
     def route(self, model_name: str) -> Route:
         """Which provider and model a name means; raises ModelNotFoundError."""
-        from llm_master.resolution import resolve
+        from llm_master.defaults import route_of
 
-        return resolve(
-            model_name,
-            rows={name: row_of(name) for name in UnifiedProvider.PROVIDER_CONFIGS},
-            registry=self._named_entries(),
-            provider_map=self.provider_map,
-            extra_prefixes=implementations(),
-        )
+        return route_of(model_name, self.config, self._tables())
+
+    def _tables(self) -> Tables:
+        from llm_master.defaults import Tables
+
+        rows = {name: row_of(name) for name in UnifiedProvider.PROVIDER_CONFIGS}
+        return Tables(rows, self._named_entries(), self.provider_map, implementations())
+
+    def _default_model(self) -> str:
+        from llm_master.defaults import default_model
+
+        return default_model(self.config, self._tables())
 
     def _get_provider(self, model_name: str) -> Any:
         """
@@ -380,26 +399,21 @@ class QueryLLM(Modalities):
     def _provider_of(self, route: Route) -> Any:
         own = implementation(route.provider) if route.provider is not None else None
         provider_class = own[0] if own is not None else (route.provider_class or UnifiedProvider)
+        if is_provider(provider_class):
+            return provider_class  # an object that the user made, and closes
         with self._lock:
             found = self._providers.get((provider_class, route.provider))
             if found is None:
-                found = self._make_provider(provider_class, route.provider, own[1] if own is not None else None)
+                kwargs = own[1] if own is not None else None
+                found = make_provider(provider_class, route.provider, kwargs, self.config, self._sessions)
                 self._providers[(provider_class, route.provider)] = found
         return found
-
-    def _make_provider(self, provider_class: Any, name: str | None, kwargs: dict[str, Any] | None) -> Any:
-        if kwargs is not None:
-            return provider_class(**kwargs)
-        # A subclass with a constructor of its own takes only the configuration, as the guide's classes do.
-        if name and getattr(provider_class, "__init__", None) is UnifiedProvider.__init__:
-            return provider_class(name, self.config, transport=self._sessions())
-        return provider_class(self.config)
 
     def _sessions(self) -> Transport:
         if self._transport is None:
             from llm_master.transport import Transport
 
-            self._transport = Transport()
+            self._transport = Transport(self._fetch)
         return self._transport
 
     # -- life ---------------------------------------------------------------------------------------------------

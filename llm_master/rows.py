@@ -17,12 +17,14 @@ import msgspec
 
 from llm_master.errors import ConfigurationError
 
-__all__ = ["ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
+__all__ = ["CachingRule", "ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
 
 Category = Literal[
     "quota", "context", "content", "auth", "not_found", "rate", "overloaded", "server", "timeout", "bad_request"
 ]
-Family = Literal["openai_chat", "anthropic_messages", "openai_responses", "gemini", "cohere", "bedrock"]
+Family = Literal[
+    "openai_chat", "anthropic_messages", "openai_responses", "gemini", "cohere", "bedrock", "openai_images", "polling"
+]
 Service = Literal["chat", "embeddings", "rerank", "images"]
 
 #: Parameters that a reasoning model refuses together.
@@ -145,6 +147,9 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         strict_thinking: whether thinking excludes a temperature other than 1, top_k and a top_p under 0.95, and
             thinking with a budget excludes forced tools too.
         effort: patterns of models that know ``output_config.effort`` -> the efforts, weakest first; the longest wins.
+        newest: part of a name -> the pattern of a known model whose rules hold for names with that part in which no other
+            pattern of this dialect occurs: what comes after the newest takes no more than that one, as far as anybody
+            knows.
         effort_needs_thinking: patterns of models that reject ``xhigh`` and ``max`` while thinking is switched off.
         native_schema: patterns of models that know ``output_config.format`` and strict tools; the others get a forced
             tool.
@@ -153,6 +158,7 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             nearest bound with drop_params.
         defaults: body fields sent unless the caller gives them.
         drop: parameters that this server cannot take.
+        model_in_body: whether requests name the model; else their address does.
     """
 
     max_tokens: dict[str, int] = msgspec.field(default_factory=lambda: {"": 8192})
@@ -167,11 +173,13 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     strict_thinking: bool = False
     effort: dict[str, tuple[str, ...]] = {}
     effort_needs_thinking: tuple[str, ...] = ()
+    newest: dict[str, str] = {}
     native_schema: tuple[str, ...] = ()
     system_in_messages: tuple[str, ...] = ()
     clamp: dict[str, tuple[float, float]] = msgspec.field(default_factory=lambda: {"temperature": (0.0, 1.0)})
     defaults: dict[str, Any] = {}
     drop: frozenset[str] = frozenset()
+    model_in_body: bool = True
 
 
 class Placeholder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,6 +199,21 @@ class Placeholder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     forms: dict[str, str] = {}
 
 
+class CachingRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    What ``use_prompt_caching`` sends in one API family of a provider whose own cache does not come by itself.
+
+    Attributes:
+        marks: parts of the names of models whose messages need ``cache_control`` marks, lower case; ``""`` for all.
+        body: body fields that ask for caching.
+        key: the field that names calls with the same prefix.
+    """
+
+    marks: tuple[str, ...] = ()
+    body: dict[str, Any] = {}
+    key: str = ""
+
+
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     """
     A checked row.
@@ -207,7 +230,11 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         api_key_attr: the field of ``LLMConfig`` with its key.
         key_optional: whether it answers without a key (local servers).
         families: API families it serves, the default first.
+        model_families: part of a model's name -> the family that serves it, where that is not the default; the longest
+            part that occurs in the name wins.
         paths: family -> path appended to the base URL, where it is not the family's own.
+        stream_paths: family -> path of its streamed requests, where that is another. Paths, and full endpoints of the
+            user's own, may hold ``{model}``; such a family gets the name without ``model_prefix``.
         version_path: what a base URL of the user's own is completed with when it does not end so; the vendor's SDK
             takes its address without it, and so do the environments made for that SDK.
         model_prefix: what is put before a model's name that holds no slash, ``google/``.
@@ -223,12 +250,20 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         chat, messages: the dialects of these families.
         responses, gemini, cohere, bedrock: fields of ``ResponsesDialect``, ``GeminiDialect``, ``CohereDialect`` and
             ``BedrockDialect``, read when such a model is first called: they are large, and most programs need none.
+        images, polling: fields of ``ImagesDialect`` and ``PollingDialect``, read late as well.
+        implementation: ``module:Class`` of the target that calls its models, where the family's usual one does not do.
         error_codes: the provider's code or type -> a category of ``classify.py``.
+        signer: ``module:name`` of a function of row, address and configuration that makes what signs requests where no
+            key is given, None when it cannot (AWS credentials, Google's application default credentials).
+        operations: what it serves beside chat, as in ``catalogue/operations.json``; see ``operations.py``.
         supervisor: ``module:name`` of code that starts the server and gives its address (the embedded model).
         api_key: a key given with the row itself, a ``Secret``; used where the configuration has none.
         free: whether it costs nothing by nature (the embedded model).
         status: ``live``, or ``retired DATE`` (``retired_on`` gives the date); successor: what to use instead.
         client_class, generate_map, supports_caching: as in the seed guide.
+        caching: family -> what asks for prompt caching there; families without a rule need nothing or have their own way.
+        base_keys: variable of ``base_variables`` -> variables of the key that goes with an address from there.
+        given: settings of ``add_provider`` as they were given, not looked at before use.
         source, checked: where the facts come from and the day they were checked.
     """
 
@@ -242,7 +277,9 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     api_key_attr: str | None = None
     key_optional: bool = False
     families: tuple[Family, ...] = ("openai_chat",)
+    model_families: dict[str, Family] = {}
     paths: dict[str, str] = {}
+    stream_paths: dict[str, str] = {}
     version_path: str = ""
     model_prefix: str = ""
     auth: str = "bearer"
@@ -260,14 +297,22 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     gemini: dict[str, Any] = {}
     cohere: dict[str, Any] = {}
     bedrock: dict[str, Any] = {}
+    images: dict[str, Any] = {}
+    polling: dict[str, Any] = {}
+    implementation: str | None = None
     error_codes: dict[str, Category] = {}
+    signer: str | None = None
     supervisor: str | None = None
+    operations: dict[str, Any] | None = None
     default_model: str | None = None
     status: str = "live"
     successor: str | None = None
     client_class: Any = None
     generate_map: dict[str, str] = {}
     supports_caching: bool = False
+    caching: dict[Family, CachingRule] = {}
+    base_keys: dict[str, tuple[str, ...]] = {}
+    given: dict[str, Any] = {}
     free: bool = False
     api_key: Any = None
     notes: str = ""

@@ -5,40 +5,39 @@ One model at one provider, ready to be called: address, headers, dialect and wir
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from multidict import CIMultiDict
 
-from llm_master.addresses import auth_header, base_url, family_url, given_url
+from llm_master.addresses import auth_header, base_url, family_url, given_url, model_url, stream_url
 from llm_master.classify import error_from_response, excerpt
 from llm_master.endpoint import COMMON_HEADERS, Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
-from llm_master.families import FAMILIES, dialect_of, family_of
+from llm_master.families import FAMILIES, dialect_of, family_for
+from llm_master.guard import guard_for
+from llm_master.inlining import encode_inlined
+from llm_master.media import FetchNeededError
+from llm_master.presets import Presets, encoded
 from llm_master.pricing import Pricer
-from llm_master.redaction import Secret, redact
-from llm_master.wire import openai_embeddings
+from llm_master.prompt_caching import PARAMETER
+from llm_master.redaction import Secret, key_id, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import aiohttp
 
-    from llm_master.classes import EmbeddingResponse, LLMResponse, ModelConfig, Request
+    from llm_master.answers import OperationResponse
+    from llm_master.classes import LLMResponse, ModelConfig, Request
     from llm_master.config import LLMConfig
     from llm_master.incoming import OpenStream
     from llm_master.rows import ProviderRow
-    from llm_master.transport import Transport
+    from llm_master.sigv4 import Signer
+    from llm_master.transport import Answer, Transport
 
 __all__ = ["Target", "key_id"]
-
-
-def key_id(key: str | None) -> str | None:
-    """A public name of a key: the first 8 hex digits of its SHA-256, which tell keys apart and nothing more."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else None
 
 
 class Target:
@@ -53,8 +52,11 @@ class Target:
         api: one of the row's families, None for its first.
 
     Attributes:
+        guard: what is known of the model's limits, None for nothing.
         prices: the registry's or settings' entry of the model, None where there is none.
+        config: as given.
         heed: is shown the headers of every good answer, None when nobody wants them.
+        presets: what is set for all its calls, None for nothing.
         other: the same model in another family of its row, which some calls need; ``for_call`` tells which.
 
     Raises:
@@ -67,18 +69,24 @@ class Target:
         "_endpoint",
         "_extra_auth",
         "_family",
+        "_given_model",
         "_only_other",
         "_served_at",
         "_server",
+        "_siblings",
+        "_signer",
         "_stream_url",
         "_wants_other",
         "asked",
+        "config",
         "dialect",
         "family",
+        "guard",
         "heed",
         "key_id",
         "model",
         "other",
+        "presets",
         "prices",
         "provider",
         "row",
@@ -96,19 +104,26 @@ class Target:
         api: str | None = None,
     ) -> None:
         self.row = row
+        self.config = config
+        self._given_model = model
+        self._siblings: dict[str, Target] = {}
         self.provider = row.name
-        self.model = row.model_prefix + model if row.model_prefix and "/" not in model else model
+        self.family = family_for(row, config, api, model)
+        takes_prefix = row.model_prefix and "/" not in model and "{model}" not in row.paths.get(self.family, "")
+        self.model = row.model_prefix + model if takes_prefix else model
+        self.guard = guard_for(row, self.model)
         self.asked = asked
         self.transport = transport
-        self.family = family_of(row, api)
         self._family: Any = importlib.import_module(FAMILIES[self.family][0])
         self.dialect: Any = dialect_of(row, self.family)
         self._stream_url: str | None = None
         self.other: Target | None = None
+        self.presets: Presets | None = None
         self._wants_other: Any = None
         self._only_other = False
         self._server: Any = None
         self._served_at: tuple[str, str] | None = None
+        self._signer: Signer | None = None
         self._auth = row.family_auth.get(self.family, row.auth)
         self._extra_auth: dict[str, Secret] = {}
         self.key_id: str | None = None
@@ -151,7 +166,10 @@ class Target:
             url = self._full_url(config)
         except ConfigurationError as error:
             raise ConfigurationError(f"{self.asked!r} cannot be sent: {error}") from error
-        if key is None and not row.key_optional:
+        if key is None and row.signer is not None:
+            module_name, _, name = row.signer.partition(":")
+            self._signer = getattr(importlib.import_module(module_name), name)(row, self.family, url, config)
+        if key is None and not row.key_optional and self._signer is None:
             raise MissingKeyError(
                 f"{row.name} needs an API key for {self.asked!r}: set {' or '.join(row.key_variables)}"
                 f" (environment or .env), or LLMConfig({row.api_key_attr}=...)"
@@ -162,11 +180,19 @@ class Target:
         row, family = self.row, self._family
         path = getattr(family, "path", None)
         if path is None:
-            return family_url(row, config, self.family, family.PATH)
+            url = model_url(family_url(row, config, self.family, family.PATH), self.model)
+            if self.family in row.stream_paths:
+                given = given_url(row, config)
+                if given is not None and given[1]:
+                    self._stream_url = stream_url(url)
+                else:
+                    base = base_url(row, config, family=self.family)
+                    self._stream_url = model_url(base + row.stream_paths[self.family], self.model)
+            return url
         # The address holds the model, and whether the answer is streamed.
         given = given_url(row, config)
         if given is not None and given[1]:
-            self._stream_url = given[0].replace(":generateContent", ":streamGenerateContent?alt=sse")
+            self._stream_url = stream_url(given[0])
             return given[0]
         base = base_url(row, config, family=self.family)
         template = {"template": row.paths[self.family]} if self.family in row.paths else {}
@@ -223,7 +249,13 @@ class Target:
         endpoint = self._endpoint
         if endpoint is None or self._server is not None or request.headers:
             endpoint = await self.endpoint(request.headers, timeout.total)
-        answer = await self.transport.post(endpoint, self._family.encode(request, self.dialect), timeout)
+        try:
+            body = self.encode(request)
+        except FetchNeededError as needed:
+            body, timeout = await encode_inlined(self, request, needed, timeout)
+        if self._signer is not None:
+            endpoint = await self._signed(endpoint, body)
+        answer = await self.transport.post(endpoint, body, timeout)
         if answer.status != 200:
             self._refuse(answer.status, answer.body, answer.headers, endpoint)
         return self.decode(answer.body, request, answer.headers)
@@ -235,7 +267,13 @@ class Target:
         endpoint = await self.endpoint(request.headers, timeout.total)
         if self._stream_url is not None:
             endpoint = endpoint.at(self._stream_url)
-        stream = await self.transport.open(endpoint, self._family.encode(request, self.dialect), timeout)
+        try:
+            body = self.encode(request)
+        except FetchNeededError as needed:
+            body, timeout = await encode_inlined(self, request, needed, timeout)
+        if self._signer is not None:
+            endpoint = await self._signed(endpoint, body)
+        stream = await self.transport.open(endpoint, body, timeout)
         try:
             if stream.status != 200:
                 self._refuse(stream.status, await stream.rest(), stream.headers, endpoint)
@@ -244,61 +282,38 @@ class Target:
             stream.close()
             raise
 
+    async def _signed(self, endpoint: Endpoint, body: bytes) -> Endpoint:
+        """Where to send one body, with its signature; each attempt needs its own."""
+        signer = self._signer
+        assert signer is not None  # noqa: S101  # the callers asked
+        if not signer.fresh:
+            await asyncio.to_thread(signer.refresh)
+        headers = signer.sign("POST", str(endpoint.url), {"Content-Type": "application/json"}, body)
+        return endpoint.signed(headers, signer.secrets)
+
     def _no_chat(self) -> ConfigurationError:
         return ConfigurationError(
             f"{self.provider} serves {' and '.join(self.row.serves)} and no chat, so {self.asked!r} has no answer to"
             " messages; name a model of another provider"
         )
 
-    async def embed(self, texts: list[str], request: Request, timeout: aiohttp.ClientTimeout) -> EmbeddingResponse:
-        """Vectors of texts; raises as ``send``, and ConfigurationError where the address is not of that kind."""
-        endpoint = (await self.endpoint(request.headers, timeout.total)).at(self._beside(openai_embeddings.PATH))
-        answer = await self.transport.post(endpoint, openai_embeddings.encode(texts, request), timeout)
+    async def post(self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout) -> Answer:
+        """One request to any route of the provider, signed where that is needed; raises as ``send``."""
+        if self._signer is not None:
+            endpoint = await self._signed(endpoint, body)
+        answer = await self.transport.post(endpoint, body, timeout)
         self._refuse(answer.status, answer.body, answer.headers, endpoint)
-        response = openai_embeddings.decode(answer.body, texts, request)
-        self.complete(response, answer.headers)
-        return response
+        return answer
 
-    async def count(self, request: Request, timeout: aiohttp.ClientTimeout) -> int:
-        """
-        Tokens of the messages, as the server itself counts them.
-
-        Raises:
-            ConfigurationError: this provider's row names no way to count.
-        """
-        paths = self.row.paths
-        if "tokenize" not in paths:
-            raise ConfigurationError(f"{self.provider} offers no count of tokens for {self.model!r}; estimate it")
-        endpoint = await self.endpoint(request.headers, timeout.total)
-        prompt = await self._ask(endpoint, paths["template"], {"messages": request.messages}, timeout)
-        body = {"content": prompt.get("prompt", ""), "add_special": True, "parse_special": True}
-        found = await self._ask(endpoint, paths["tokenize"], body, timeout)
-        return len(found.get("tokens", ()))
-
-    async def _ask(
-        self, endpoint: Endpoint, path: str, body: dict[str, Any], timeout: aiohttp.ClientTimeout
-    ) -> dict[str, Any]:
-        there = endpoint.at(str(endpoint.url.origin()) + path)
-        answer = await self.transport.post(there, msgspec.json.encode(body), timeout)
-        self._refuse(answer.status, answer.body, answer.headers, there)
-        try:
-            return msgspec.json.decode(answer.body, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise ResponseError(
-                f"{self.provider} answered {path} for {self.model!r} with {excerpt(answer.body)}; check the base URL",
-                provider=self.provider,
-                model=self.model,
-            ) from error
-
-    def _beside(self, path: str) -> str:
-        """The address of another route of the same API."""
-        base = str(self.url).removesuffix(str(self._family.PATH))
-        if self.family != "openai_chat" or base == self.url:
-            raise ConfigurationError(
-                f"{self.provider} serves no {path.strip('/')} at {redact(str(self.url))} for {self.model!r};"
-                " give a base URL, or use another provider"
-            )
-        return base + path
+    def sibling(self, family: str) -> Target:
+        """The same model in another family of its row, made once; raises as the class."""
+        if family == self.family:
+            return self
+        found = self._siblings.get(family)
+        if found is None:
+            found = Target(self.row, self.config, self.transport, model=self._given_model, asked=self.asked, api=family)
+            self._siblings[family] = found
+        return found
 
     def decode(self, body: bytes, request: Request, headers: Any) -> LLMResponse:
         """A whole answer."""
@@ -335,7 +350,7 @@ class Target:
             error.body = redact(error.body, *self._endpoint.secrets) if error.body else error.body
         return error
 
-    def complete(self, response: LLMResponse | EmbeddingResponse, headers: Any) -> None:
+    def complete(self, response: LLMResponse | OperationResponse, headers: Any) -> None:
         """Fill in what only the target knows."""
         response.model_name = self.asked
         response.provider = self.provider
@@ -345,12 +360,21 @@ class Target:
         if found:
             response.request_id = found
         response.pricer = Pricer(self.asked, self.provider, response.model, time.time(), self.row.free, self.prices)
+        if self.guard is not None and self.guard.notice is not None:
+            response.notes = (*response.notes, self.guard.notice)
         if self.heed is not None:
             self.heed(headers)
 
     def encode(self, request: Request) -> bytes:
         """The JSON body that would be sent."""
-        body: bytes = self._family.encode(request, self.dialect)
+        request.guard = guard = self.guard
+        lowered = guard.check(request) if request.params and guard is not None else ()
+        if self.presets is not None or PARAMETER in request.params:
+            body = encoded(self, self._family, request)
+        else:
+            body = self._family.encode(request, self.dialect)
+        if lowered:
+            request.dropped = (*lowered, *request.dropped)
         return body
 
     def _refuse(self, status: int, body: bytes, headers: Any, endpoint: Endpoint) -> None:
@@ -366,7 +390,7 @@ class Target:
                 status_code=status,
                 retryable=False,
             )
-        raise error_from_response(
+        error = error_from_response(
             status,
             body,
             provider=self.provider,
@@ -376,6 +400,9 @@ class Target:
             secrets=endpoint.secrets,
             request_id=request_id,
         )
+        if self.guard is not None:
+            self.guard.explain(error)
+        raise error
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -397,16 +424,3 @@ class Target:
         if self._server is not None:
             self._server.release()
             await self._server.stopped()
-
-
-def wrap(error: Exception, provider: str, model: str) -> ProviderError:
-    """The typed error for whatever a custom provider raised."""
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        from llm_master.errors import APITimeoutError
-
-        return APITimeoutError(f"{provider} did not answer {model!r} in time", provider=provider, model=model)
-    return ProviderError(
-        f"{provider} failed for {model!r}: {type(error).__name__}: {error}; see its cause",
-        provider=provider,
-        model=model,
-    )

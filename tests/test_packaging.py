@@ -32,6 +32,7 @@ PUBLIC = [
     "AnthropicProvider",
     "Attempt",
     "AuthenticationError",
+    "BFLProvider",
     "BadRequestError",
     "BaseLLMProvider",
     "BreakerPolicy",
@@ -44,10 +45,12 @@ PUBLIC = [
     "DeadlineExceededError",
     "Deployment",
     "DiscardEvent",
+    "EmbeddingResponse",
     "EndEvent",
     "FallbackEvent",
     "HedgePolicy",
     "Image",
+    "ImageEvent",
     "InvalidRequestError",
     "LLMConfig",
     "LLMError",
@@ -58,6 +61,8 @@ PUBLIC = [
     "ModelConfig",
     "ModelNotFoundError",
     "ModelRegistry",
+    "ModerationResponse",
+    "ModerationResult",
     "NotFoundError",
     "OpenAIProvider",
     "OverloadedError",
@@ -65,19 +70,23 @@ PUBLIC = [
     "ProviderError",
     "QueryLLM",
     "QuotaExceededError",
+    "RankedDocument",
     "RateLimitError",
     "ReasoningEvent",
     "RefusalEvent",
+    "RerankResponse",
     "ResponseError",
     "ResponseTooLargeError",
     "RetryEvent",
     "RetryPolicy",
     "ServerError",
+    "SpeechResponse",
     "StreamEvent",
     "StreamInterrupted",
     "StructuredOutputError",
     "TextEvent",
     "Timeouts",
+    "TokenCount",
     "ToolArgumentsError",
     "ToolCall",
     "ToolCallDeltaEvent",
@@ -85,6 +94,9 @@ PUBLIC = [
     "ToolLoopError",
     "ToolResult",
     "ToolRun",
+    "TranscriptSegment",
+    "TranscriptWord",
+    "TranscriptionResponse",
     "UnifiedProvider",
     "UnsupportedParameterError",
     "Usage",
@@ -194,7 +206,7 @@ def test_the_weights_are_pinned_by_their_hash() -> None:
 def test_what_setup_cfg_promises() -> None:
     config = setup_cfg()
     assert config["options"]["python_requires"] == ">=3.11"
-    assert set(config["options.extras_require"]) == {"local", "redis", "bedrock", "postgres", "gateway", "dev"}
+    assert set(config["options.extras_require"]) == {"local", "redis", "bedrock", "vertex", "postgres", "gateway", "dev"}
     assert config["options.extras_require"]["local"].split() == ["xllamacpp", "==2026.10.11549"]
     runtime = {Requirement(line).name for line in config["options"]["install_requires"].strip().splitlines()}
     assert runtime == {

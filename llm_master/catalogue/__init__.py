@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["KnownModels", "load_models", "load_rows"]
+__all__ = ["FactsFile", "KnownModels", "ModelFacts", "load_facts", "load_models", "load_operations", "load_rows"]
 
 # One file a kind of provider: vendors and servers that most people use, other vendors, hosts of other vendors' models,
 # clouds whose address depends on an account, and services of images.
@@ -22,6 +22,8 @@ _FILES = (
     "providers_clouds.json",
     "providers_images.json",
 )
+# What models take: first what their makers say, wherever they are served; then what single providers say.
+_FACTS = ("capabilities.json", "capabilities_hosts.json")
 # pathlib would cost 6 ms of the 50 that `import llm_master` may take; os is loaded anyway.
 _FOLDER = os.path.dirname(__file__)  # noqa: PTH120  # see above
 
@@ -40,6 +42,51 @@ class KnownModels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     retired: tuple[str, ...] = ()
     source: str
     checked: str
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    What is known of a model beside its parameters; None where no source says.
+
+    Attributes:
+        context: tokens of input and answer together (of the input alone where the source counts only that).
+        max_output: tokens of one answer at most, reasoning included.
+        images, audio, video, files: whether it reads them.
+        outputs: what it gives where that is not text alone.
+        retires_on: the day on which the provider stops serving it, ``2026-12-11``.
+        successor: what the provider names in its place.
+        family: whether these are the cautious values for names of a family that no other entry fits; nothing is refused
+            by them.
+        sources: names of entries in the file's ``sources``.
+    """
+
+    context: int | None = None
+    max_output: int | None = None
+    images: bool | None = None
+    audio: bool | None = None
+    video: bool | None = None
+    files: bool | None = None
+    outputs: tuple[str, ...] | None = None
+    retires_on: str | None = None
+    successor: str | None = None
+    family: bool = False
+    sources: tuple[str, ...] = msgspec.field(name="from")
+
+
+class _Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: str
+    checked: str
+
+
+class FactsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    One file of facts: ``sources`` by name, and ``models``: provider (``*``: any) -> name or part of it -> facts.
+
+    A name stands as ``model_facts.plain`` writes it.
+    """
+
+    sources: dict[str, _Source]
+    models: dict[str, dict[str, ModelFacts]]
 
 
 def load_rows() -> dict[str, dict[str, Any]]:
@@ -63,6 +110,16 @@ def load_rows() -> dict[str, dict[str, Any]]:
 def load_models() -> dict[str, KnownModels]:
     """The known models by the key of their provider; read anew at each call."""
     return msgspec.json.decode(_read("models.json"), type=dict[str, KnownModels])
+
+
+def load_facts() -> tuple[FactsFile, ...]:
+    """What models take, the makers' file first; read anew at each call."""
+    return tuple(msgspec.json.decode(_read(name), type=FactsFile) for name in _FACTS)
+
+
+def load_operations() -> dict[str, dict[str, Any]]:
+    """What providers serve beside chat, by their key, as plain dicts; read anew at each call."""
+    return msgspec.json.decode(_read("operations.json"), type=dict[str, dict[str, Any]])
 
 
 def _read(name: str) -> bytes:

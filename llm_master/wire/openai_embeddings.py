@@ -6,19 +6,18 @@ Source: the openai package 3.52.0, ``resources/embeddings.py``, read 2026-11-21.
 
 from __future__ import annotations
 
-import base64
-from array import array
 from typing import Any
 
 import msgspec
 
-from llm_master.classes import EmbeddingResponse, Request, Usage
-from llm_master.classify import error_from_object, excerpt
-from llm_master.errors import InvalidRequestError, ResponseError
+from llm_master.answers import EmbeddingResponse
+from llm_master.classes import Request, Usage
+from llm_master.classify import error_from_object
+from llm_master.errors import ResponseError
+from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.vectors import unpacked
 
-__all__ = ["PATH", "decode", "encode"]
-
-PATH = "/embeddings"
+__all__ = ["decode", "encode"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -29,8 +28,8 @@ class _Item(msgspec.Struct):
 
 
 class _Tokens(msgspec.Struct):
-    prompt_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: int | None = 0
+    total_tokens: int | None = 0
 
 
 class _Answer(msgspec.Struct):
@@ -43,22 +42,12 @@ class _Answer(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Answer)
 
 
-def encode(texts: list[str], request: Request) -> bytes:
-    """
-    The JSON body.
-
-    Raises:
-        InvalidRequestError: no text, or something that is not a text.
-    """
-    if not texts:
-        raise InvalidRequestError(f"no text to embed with {request.model!r}: give a string or a list of strings")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str) or not text:
-            raise InvalidRequestError(f"input[{index}] for {request.model!r} must be a text that is not empty")
-    return _encoder.encode({"model": request.model, "input": texts, **request.params})
+def encode(texts: list[str], request: Request, operation: Operation) -> tuple[bytes, dict[str, str]]:
+    """The JSON body, and no header of its own."""
+    return _encoder.encode({"model": request.model, "input": texts, **provider_params(operation, request)}), {}
 
 
-def decode(body: bytes, texts: list[str], request: Request) -> EmbeddingResponse:
+def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> EmbeddingResponse:  # noqa: ARG001  # as all
     """
     The vectors in the order of the texts, whatever the order of the answer.
 
@@ -69,28 +58,22 @@ def decode(body: bytes, texts: list[str], request: Request) -> EmbeddingResponse
     try:
         answer = _decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise ResponseError(
-            f"{request.provider} answered {request.model!r} with something that is no embedding: {excerpt(body)};"
-            " check the base URL",
-            **who,
-        ) from error
+        raise unreadable(body, "embedding", request) from error
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, **who)
     items = sorted(enumerate(answer.data or ()), key=lambda each: each[0] if each[1].index is None else each[1].index)
-    if len(items) != len(texts):
-        raise ResponseError(
-            f"{request.provider} gave {len(items)} vectors for {len(texts)} texts with {request.model!r}; try again",
-            **who,
-        )
+    places = [place if item.index is None else item.index for place, item in items]
+    if places != list(range(len(texts))):
+        raise miscounted(len(items), len(texts), "vectors", request)
     used = answer.usage or _Tokens()
+    try:
+        vectors = [unpacked(value) if isinstance(value := item.embedding, str) else value for _, item in items]
+    except ValueError as error:
+        raise ResponseError(
+            f"{request.provider} gave a vector for {request.model!r} that is no base64 of 32-bit floats; try again"
+            " without encoding_format",
+            **who,
+        ) from error
     return EmbeddingResponse(
-        embeddings=[_vector(item.embedding) for _, item in items],
-        model=answer.model,
-        usage=Usage(input_tokens=used.prompt_tokens or used.total_tokens),
+        embeddings=vectors, model=answer.model, usage=Usage(input_tokens=used.prompt_tokens or used.total_tokens or 0)
     )
-
-
-def _vector(value: list[float] | str) -> list[float]:
-    if isinstance(value, str):  # encoding_format="base64": little-endian 32-bit floats
-        return list(array("f", base64.b64decode(value)))
-    return value

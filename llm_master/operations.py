@@ -1,0 +1,193 @@
+"""
+What a provider serves beside chat, on which path and in which form, as data.
+
+The shipped facts stand in ``catalogue/operations.json``. A row of the user's own may bring ``operations`` in the same
+shape; one that brings none is taken for an OpenAI-compatible server that has all of the usual routes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from llm_master.catalogue import load_operations
+from llm_master.classify import excerpt
+from llm_master.errors import ConfigurationError, InvalidRequestError, ResponseError, UnsupportedParameterError
+
+if TYPE_CHECKING:
+    from llm_master.classes import Request
+    from llm_master.rows import ProviderRow
+
+__all__ = ["FORMS", "NOUNS", "Name", "Operation", "not_served", "operation_of", "provider_params", "serving"]
+__all__ += ["miscounted", "unreadable"]
+
+Name = Literal["embed", "rerank", "transcribe", "speak", "moderate", "count"]
+
+#: Operation -> what it gives, for messages.
+NOUNS: dict[str, str] = {
+    "embed": "embeddings",
+    "rerank": "ranking of documents",
+    "transcribe": "transcripts of sound",
+    "speak": "speech",
+    "moderate": "moderation",
+    "count": "counts of tokens",
+}
+
+#: Operation -> form -> the module that writes and reads it.
+FORMS: dict[str, dict[str, str]] = {
+    "embed": {
+        "openai": "llm_master.wire.openai_embeddings",
+        "gemini": "llm_master.wire.gemini_embeddings",
+        "vertex": "llm_master.wire.vertex_embeddings",
+        "cohere": "llm_master.wire.cohere_embeddings",
+    },
+    "rerank": {"cohere": "llm_master.wire.rerank"},
+    "transcribe": {"openai": "llm_master.wire.openai_audio_transcription"},
+    "speak": {"openai": "llm_master.wire.openai_audio_speech"},
+    "moderate": {"openai": "llm_master.wire.moderations"},
+    "count": dict.fromkeys(
+        ("anthropic", "responses", "gemini", "vertex", "cohere", "vllm", "llamacpp"), "llm_master.wire.token_counts"
+    ),
+}
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    How one provider serves one operation.
+
+    Attributes:
+        path: what follows the base URL of ``family``; ``{model}`` in it is the model, ``{publisher}`` its publisher.
+        form: a key of ``FORMS``.
+        family: whose base URL and key are used, None for the row's first; a count takes this family's chat body.
+        url: the base URL where the operation lives on a host of its own; one that the user set comes first.
+        root: whether the path follows the host instead of the base URL.
+        template: path of the route that makes a prompt of messages, asked before a count.
+        inputs: texts or documents of one request at most; tokens: their tokens together, as estimated.
+        bytes: size of a recording at most.
+        rename: parameter -> the name this provider wants.
+        words: parameter -> our word -> the provider's: ``{"input_type": {"query": "search_query"}}``.
+        defaults: fields sent unless the caller gives them.
+        drop: parameters that this provider does not know; one that is given is an UnsupportedParameterError.
+    """
+
+    path: str
+    form: str = "openai"
+    family: str | None = None
+    url: str | None = None
+    root: bool = False
+    template: str | None = None
+    inputs: int | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    rename: dict[str, str] = {}
+    words: dict[str, dict[str, str]] = {}
+    defaults: dict[str, Any] = {}
+    drop: tuple[str, ...] = ()
+
+
+#: What a server that says nothing of itself is taken to serve.
+_USUAL: dict[str, Operation] = {
+    "embed": Operation(path="/embeddings", inputs=2048),
+    "rerank": Operation(path="/rerank", form="cohere"),
+    "transcribe": Operation(path="/audio/transcriptions"),
+    "speak": Operation(path="/audio/speech"),
+    "moderate": Operation(path="/moderations"),
+}
+
+_META = ("source", "checked")
+
+
+@cache
+def _shipped() -> dict[str, dict[str, Operation]]:
+    return {provider: _parsed(provider, entry) for provider, entry in load_operations().items()}
+
+
+def _parsed(provider: str, entry: dict[str, Any]) -> dict[str, Operation]:
+    given = {name: each for name, each in entry.items() if name not in _META}
+    try:
+        found = msgspec.convert(given, dict[Name, Operation])
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"provider {provider!r}: its operations are wrong: {error}; correct them") from error
+    for name, operation in found.items():
+        if operation.form not in FORMS[name]:
+            raise ConfigurationError(
+                f"provider {provider!r}: form {operation.form!r} of {name} is none of {', '.join(FORMS[name])}"
+            )
+    return {str(name): operation for name, operation in found.items()}
+
+
+def operation_of(row: ProviderRow, name: str) -> Operation | None:
+    """
+    How a row serves an operation, None when it does not.
+
+    Raises:
+        ConfigurationError: the row's own ``operations`` are wrong.
+    """
+    if row.operations is not None:
+        return _parsed(row.name, row.operations).get(name)
+    shipped = _shipped().get(row.name)
+    if shipped is not None:
+        return shipped.get(name)
+    # A shipped row has a source, one of the user's own has none.
+    return None if row.source or row.families[0] != "openai_chat" else _USUAL.get(name)
+
+
+def serving(name: str) -> tuple[str, ...]:
+    """The shipped providers that serve an operation, sorted."""
+    return tuple(sorted(provider for provider, found in _shipped().items() if name in found))
+
+
+def not_served(provider: str, name: str, model: str) -> ConfigurationError:
+    """The error for a provider without the operation; it names those that have it."""
+    return ConfigurationError(
+        f"{provider} serves no {NOUNS[name]}, so {model!r} cannot be used for that;"
+        f" these do: {', '.join(serving(name))}"
+    )
+
+
+def provider_params(operation: Operation, request: Request) -> dict[str, Any]:
+    """
+    A call's parameters in the provider's names and words, on top of what is sent anyway.
+
+    Raises:
+        UnsupportedParameterError: the provider does not know one of them.
+        InvalidRequestError: a word that the provider has no counterpart for.
+    """
+    found = dict(operation.defaults)
+    for name, value in request.params.items():
+        if value is None:
+            continue
+        if name in operation.drop:
+            raise UnsupportedParameterError(
+                f"{request.provider} does not take {name}= for {request.model!r}; leave it out", parameter=name
+            )
+        words = operation.words.get(name, {})
+        # The provider's own words are taken too.
+        if words and value not in (*words, *words.values()):
+            accepted = ", ".join(repr(word) for word in words)
+            raise InvalidRequestError(
+                f"{name}={value!r} is not known to {request.provider} for {request.model!r}; give {accepted}"
+            )
+        found[operation.rename.get(name, name)] = words.get(value, value) if words else value
+    return found
+
+
+def unreadable(body: bytes, what: str, request: Request) -> ResponseError:
+    """The error for an answer that is not ``what`` was asked for."""
+    return ResponseError(
+        f"{request.provider} answered {request.model!r} with something that is no {what}: {excerpt(body)};"
+        " check the base URL",
+        provider=request.provider,
+        model=request.model,
+    )
+
+
+def miscounted(found: int, expected: int, what: str, request: Request) -> ResponseError:
+    """The error for an answer with too much or too little in it."""
+    return ResponseError(
+        f"{request.provider} gave {found} {what} for {expected} inputs with {request.model!r}; try again",
+        provider=request.provider,
+        model=request.model,
+    )

@@ -1,0 +1,315 @@
+"""
+What a client offers beside chat: vectors, ranking, transcripts, speech, moderation and counts of tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_master.errors import ContentModerationError, InvalidRequestError
+from llm_master.lifecycle import Closing
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from llm_master.answers import (
+        EmbeddingResponse,
+        ModerationResponse,
+        RerankResponse,
+        SpeechResponse,
+        TokenCount,
+        TranscriptionResponse,
+    )
+    from llm_master.policy.deadline import Timeouts
+
+__all__ = ["MODERATION_MODEL", "Services"]
+
+#: The model that ``moderate`` and ``moderation=True`` ask.
+MODERATION_MODEL = "omni-moderation-latest"
+
+# Options of a call that are none of the provider's parameters; see ``QueryLLM.query``.
+_OPTIONS = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait")
+
+
+class Services(Closing):
+    """
+    The part of ``QueryLLM`` that is not chat.
+
+    Every method takes the options ``timeout``, ``max_attempts``, ``fallback_model``, ``fallback_config``,
+    ``fallback_on``, ``extra_headers``, ``tags`` and ``limit_wait`` of ``query``; other keyword arguments go to the
+    provider. Every method raises as ``query``, and ConfigurationError, with the names of those that serve it, where the
+    provider does not.
+    """
+
+    _engine: Any
+
+    def _load_engine(self) -> Any:
+        raise NotImplementedError
+
+    def _pool(self, model_name: str, api: str | None) -> Any:
+        raise NotImplementedError
+
+    def _begun(self, model_name: str, given: dict[str, Any], weighed: Sequence[str] = ()) -> tuple[Any, list[Any]]:
+        """
+        A call and its steps.
+
+        Args:
+            given: keyword arguments, options and parameters.
+            weighed: the texts that limits of tokens count.
+        """
+        engine = self._engine or self._load_engine()
+        params = dict(given)
+        options = {name: params.pop(name) for name in _OPTIONS if name in params}
+        names, config = params.pop("fallback_model", None), params.pop("fallback_config", None)
+        headers = params.pop("extra_headers", None)
+        engine.check_params(model_name, params if headers is None else {**params, "extra_headers": headers})
+        pool = self._pool(model_name, None)
+        steps = [engine.Step(pool, params)]
+        if names is not None or config is not None or pool.fallbacks:
+            steps += [engine.Step(self._pool(name, None), own) for name, own in engine.fallbacks(pool, names, config)]
+        turns = [{"role": "user", "content": text} for text in weighed]
+        return engine.call(model_name, turns, headers=headers, **options), steps
+
+    # -- texts --------------------------------------------------------------------------------------------------
+
+    async def embed(self, model_name: str, input: str | list[str], **options: Any) -> EmbeddingResponse:
+        """
+        Vectors of one text or several, in their order.
+
+        Many texts are sent in as few requests as the provider allows, several at a time; one that fails is tried again
+        alone. A fallback does all texts anew, so that all vectors are of one model.
+
+        Args:
+            model_name: ``"text-embedding-3-small"``, ``"gemini-embedding-001"``, ``"local"``.
+            input: a text or a list of texts; none may be empty.
+            options: ``dimensions``, ``encoding_format`` (``float`` or ``base64``; vectors are lists of floats either
+                way), ``input_type`` (``query`` or ``document``, where the provider tells them apart), and what else the
+                provider takes.
+        """
+        from llm_master.operation_calls import embed
+
+        texts = _texts(input, "input", model_name)
+        call, steps = self._begun(model_name, options)
+        return await _watched(call, embed(call, steps, texts))  # type: ignore[no-any-return]  # a vector's
+
+    def embed_sync(self, model_name: str, input: str | list[str], **options: Any) -> EmbeddingResponse:
+        """As ``embed``, for code without an event loop."""
+        return _sync(self.embed(model_name, input, **options))  # type: ignore[no-any-return]  # as above
+
+    async def rerank(
+        self, model_name: str, query: str, documents: Sequence[str], *, top_n: int | None = None, **options: Any
+    ) -> RerankResponse:
+        """
+        Documents in the order in which they answer a query, the best first.
+
+        Args:
+            model_name: ``"cohere/rerank-v3.5"``, ``"rerank-2.5"`` (Voyage).
+            documents: texts; none may be empty.
+            top_n: how many to give, None for all.
+        """
+        from llm_master.operation_calls import run
+
+        (asked,) = _texts(query if isinstance(query, str) else [query], "query", model_name)
+        if isinstance(documents, str):
+            raise InvalidRequestError(f"documents for {model_name!r} is one text; give a list of texts")
+        texts = _texts(documents, "documents", model_name)
+        if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 1):
+            raise InvalidRequestError(f"top_n={top_n!r} for {model_name!r}: give a whole number of at least 1, or None")
+        given = options if top_n is None else {**options, "top_n": top_n}
+        call, steps = self._begun(model_name, given, [asked, *texts])
+        return await _watched(call, run(call, steps, "rerank", (asked, texts)))  # type: ignore[no-any-return]  # a rank's
+
+    def rerank_sync(self, model_name: str, query: str, documents: Sequence[str], **options: Any) -> RerankResponse:
+        """As ``rerank``, for code without an event loop."""
+        return _sync(self.rerank(model_name, query, documents, **options))  # type: ignore[no-any-return]  # as above
+
+    async def moderate(
+        self, input: str | list[Any], *, model_name: str = MODERATION_MODEL, **options: Any
+    ) -> ModerationResponse:
+        """
+        What a moderation model thinks of texts.
+
+        Args:
+            input: a text, a list of texts, or one input in parts (``{"type": "text"}``, ``{"type": "image_url"}``) for
+                models that take images.
+            model_name: OpenAI's, or ``"mistral-moderation-latest"``.
+        """
+        from llm_master.operation_calls import run
+
+        inputs = input if isinstance(input, list) and input and all(isinstance(each, dict) for each in input) else None
+        texts = inputs if inputs is not None else _texts(input, "input", model_name)
+        call, steps = self._begun(model_name, options, [each for each in texts if isinstance(each, str)])
+        return await _watched(call, run(call, steps, "moderate", texts))  # type: ignore[no-any-return]  # a verdict's
+
+    def moderate_sync(self, input: str | list[Any], **options: Any) -> ModerationResponse:
+        """As ``moderate``, for code without an event loop."""
+        return _sync(self.moderate(input, **options))  # type: ignore[no-any-return]  # as above
+
+    async def _screened(self, call: Any, work: Coroutine[Any, Any, Any], moderation: bool | str) -> Any:
+        """
+        The work of a call, once its last message of the user is found harmless.
+
+        Raises:
+            ContentModerationError: it is flagged; the work is not begun.
+        """
+        try:
+            text = _last_text(call.messages)
+            if text:
+                model = moderation if isinstance(moderation, str) else MODERATION_MODEL
+                _refuse_flagged(await self.moderate(text, model_name=model, timeout=call.remaining()), call.model_name)
+        except BaseException:
+            work.close()
+            raise
+        return await work
+
+    # -- sound --------------------------------------------------------------------------------------------------
+
+    async def transcribe(
+        self,
+        model_name: str,
+        audio: Any,
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+        response_format: str | None = None,
+        **options: Any,
+    ) -> TranscriptionResponse:
+        """
+        What is said in a recording.
+
+        Args:
+            model_name: ``"gpt-4o-transcribe"``, ``"groq/whisper-large-v3"``.
+            audio: bytes, the path of a file, or a file opened with ``"rb"``; up to 100 MiB, and less where the
+                provider takes less (OpenAI 25 MiB). Its first bytes tell the format.
+            language: of the recording, ``"en"``; prompt: words that may occur in it.
+            response_format: ``json``, ``verbose_json`` (segments, and words with
+                ``timestamp_granularities=["word"]``), ``text``, ``srt``, ``vtt``; what a model knows differs.
+
+        Raises:
+            InvalidRequestError: no recording, an empty or too large one, or no known format.
+        """
+        import asyncio
+
+        from llm_master.operation_calls import run
+        from llm_master.sound import read_sound
+
+        named = {"language": language, "prompt": prompt, "response_format": response_format}
+        call, steps = self._begun(model_name, {**options, **{n: v for n, v in named.items() if v is not None}})
+        recording = await asyncio.to_thread(read_sound, audio)
+        return await _watched(call, run(call, steps, "transcribe", recording))  # type: ignore[no-any-return]  # a text's
+
+    def transcribe_sync(self, model_name: str, audio: Any, **options: Any) -> TranscriptionResponse:
+        """As ``transcribe``, for code without an event loop."""
+        return _sync(self.transcribe(model_name, audio, **options))  # type: ignore[no-any-return]  # as above
+
+    async def speak(
+        self, model_name: str, text: str, *, voice: str, format: str | None = None, **options: Any
+    ) -> SpeechResponse:
+        """
+        A text as sound.
+
+        Args:
+            model_name: ``"gpt-4o-mini-tts"``.
+            voice: one of the model's, ``"alloy"``.
+            format: ``mp3``, ``wav``, ``opus``, ``flac``, ``aac`` or ``pcm``; None is the provider's own, mostly
+                ``mp3``.
+            options: ``speed``, ``instructions`` and what else the provider takes.
+        """
+        from llm_master.operation_calls import run
+
+        (said,) = _texts(text if isinstance(text, str) else [text], "text", model_name)
+        if not isinstance(voice, (str, dict)) or not voice:
+            raise InvalidRequestError(f"voice={voice!r} for {model_name!r}: name one of the model's voices")
+        given = {**options, "voice": voice, **({} if format is None else {"response_format": format})}
+        call, steps = self._begun(model_name, given, [said])
+        return await _watched(call, run(call, steps, "speak", said))  # type: ignore[no-any-return]  # a sound's
+
+    def speak_sync(self, model_name: str, text: str, *, voice: str, **options: Any) -> SpeechResponse:
+        """As ``speak``, for code without an event loop."""
+        return _sync(self.speak(model_name, text, voice=voice, **options))  # type: ignore[no-any-return]  # as above
+
+    # -- counts -------------------------------------------------------------------------------------------------
+
+    async def count_tokens(
+        self,
+        model_name: str,
+        messages: Any = None,
+        *,
+        prompt: str | None = None,
+        timeout: float | Timeouts | None = None,
+        **params: Any,
+    ) -> TokenCount:
+        """
+        Tokens that messages have for a model; ``source`` says who counted.
+
+        The provider's own endpoint is asked where it has one, which costs nothing. Elsewhere the model's tokenizer
+        counts, if it is installed and its file is on this machine, else an estimate is given; neither uses a network.
+
+        Args:
+            messages: as for ``query``; prompt: one user message, in place of them or after them.
+            params: what else the question would have, ``tools`` for example.
+        """
+        from llm_master.operation_calls import run
+        from llm_master.operations import operation_of
+        from llm_master.tokenizer import count_here
+
+        engine = self._engine or self._load_engine()
+        turns = engine.normalise(messages, prompt=prompt)
+        given = engine.shaped(params)[0] if "tools" in params or "response_format" in params else params
+        if given:
+            engine.check_params(model_name, given)
+        pool = self._pool(model_name, None)
+        target = pool.places[0].target
+        row = getattr(target, "row", None)
+        if not getattr(target, "counts", False) and (row is None or operation_of(row, "count") is None):
+            return count_here(turns, given, pool.model)
+        call = engine.call(model_name, turns, timeout=timeout)
+        return await _watched(call, run(call, [engine.Step(pool, given)], "count", None))  # type: ignore[no-any-return]  # a count's
+
+    def count_tokens_sync(self, model_name: str, messages: Any = None, **options: Any) -> TokenCount:
+        """As ``count_tokens``, for code without an event loop."""
+        return _sync(self.count_tokens(model_name, messages, **options))  # type: ignore[no-any-return]  # as above
+
+
+def _texts(given: Any, what: str, model_name: str) -> list[str]:
+    """A text, or several, as a list; raises InvalidRequestError for none, an empty one, or something else."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, (list, tuple)) or not texts:
+        raise InvalidRequestError(f"{what} for {model_name!r} must be a text or a list of texts that is not empty")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            place = what if given is text or len(texts) == 1 else f"{what}[{index}]"
+            raise InvalidRequestError(f"{place} for {model_name!r} must be a text that is not empty")
+    return list(texts)
+
+
+def _last_text(messages: list[dict[str, Any]]) -> str:
+    """The text of the last message of the user, ``""`` when there is none."""
+    content = next((turn.get("content") for turn in reversed(messages) if turn.get("role") == "user"), None)
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content or () if isinstance(part.get("text"), str))
+
+
+def _refuse_flagged(found: ModerationResponse, model_name: str) -> None:
+    if found.flagged:
+        names = tuple(name for name, applies in found.categories.items() if applies)
+        raise ContentModerationError(
+            f"{found.provider} flagged the message for {model_name!r} ({', '.join(names) or 'no category named'});"
+            " nothing was sent to the model; change the message",
+            provider=found.provider,
+            model=found.model,
+            code="moderation",
+            attempts=found.attempts,
+            categories=names,
+        )
+
+
+async def _watched(call: Any, work: Coroutine[Any, Any, Any]) -> Any:
+    return await (call.observed(work) if call.listeners else work)
+
+
+def _sync(work: Coroutine[Any, Any, Any]) -> Any:
+    from llm_master.blocking import run
+
+    return run(work)

@@ -1,0 +1,19 @@
+"""
+Vectors as providers write them.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+
+__all__ = ["unpacked"]
+
+
+def unpacked(text: str) -> list[float]:
+    """The numbers of base64 of little-endian 32-bit floats; ValueError for a wrong length or alphabet."""
+    found = array("f", base64.b64decode(text, validate=True))
+    if sys.byteorder == "big":
+        found.byteswap()
+    return list(found)
