@@ -12,7 +12,10 @@ import typer
 from llm_master.cli.ask import ask
 from llm_master.cli.check import check
 from llm_master.cli.doctor import doctor
-from llm_master.cli.lists import models, providers
+from llm_master.cli.explain import explain
+from llm_master.cli.image import image
+from llm_master.cli.lists import providers
+from llm_master.cli.models import models
 
 __all__ = ["app", "run"]
 
@@ -48,7 +51,7 @@ def _options(
     """Take what stands before the command."""
 
 
-for command in (ask, models, providers, doctor, check):
+for command in (ask, image, explain, models, providers, doctor, check):
     app.command(command.__name__)(command)
 
 

@@ -1,5 +1,5 @@
 """
-``llm-master models`` and ``llm-master providers``.
+``llm-master providers``.
 """
 
 from __future__ import annotations
@@ -11,46 +11,13 @@ import typer
 
 from llm_master.addresses import base_url, given_url, missing_variables, shown_url
 from llm_master.base_provider import UnifiedProvider, row_of
-from llm_master.cli.complete import complete_provider, known_models
-from llm_master.cli.terminal import print_json, print_table, tell
+from llm_master.cli.terminal import print_json, print_table
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError
 from llm_master.redaction import redact
 from llm_master.rows import ProviderRow
 
-__all__ = ["models", "provider_facts", "providers"]
-
-
-def models(
-    search: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="Only names that contain this.", show_default=False)
-    ] = None,
-    *,
-    provider: Annotated[
-        str | None,
-        typer.Option(
-            "--provider", "-p", metavar="NAME", help="Only this provider's.", autocompletion=complete_provider
-        ),
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """
-    List the models known by name.
-
-    Each stands as it is asked for with -m. A model that is not listed works as provider/model.
-    """
-    wanted = row_of(provider).name if provider else None
-    rows = [
-        {"model": name, "provider": owner, "status": state}
-        for name, owner, state in known_models()
-        if (wanted is None or owner == wanted) and (search is None or search.lower() in name.lower())
-    ]
-    if json_output:
-        print_json(rows)
-    elif rows:
-        print_table(("model", "provider", "status"), rows)
-    else:
-        tell("no known model is called like that; any model works as provider/model, see: llm-master providers")
+__all__ = ["provider_facts", "providers"]
 
 
 def providers(*, json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

@@ -98,6 +98,7 @@ def _append(part: Any, blocks: list[Block], draft: Draft) -> None:
         elif part.get("cache_control") and not mark_cache(blocks, part["cache_control"]):
             draft.drop("cache_control")
         return
+    draft.request.show(kind)
     if kind in _UNSENDABLE:
         raise UnsupportedParameterError(
             f"{draft.target} takes no {_UNSENDABLE[kind]} ({kind!r} part); send a transcript, or use a model that does",

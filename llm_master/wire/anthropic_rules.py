@@ -39,6 +39,7 @@ class ModelRules(msgspec.Struct, frozen=True):
 # itself, so that its id cannot come to mean another one.
 _KNOWN: dict[tuple[int, str], tuple[MessagesDialect, ModelRules]] = {}
 _MOST = 1024
+_LISTS = ("no_sampling", "no_prefill", "no_thinking", "adaptive_thinking", "native_schema")
 
 
 def rules_for(dialect: MessagesDialect, model: str) -> ModelRules:
@@ -47,7 +48,7 @@ def rules_for(dialect: MessagesDialect, model: str) -> ModelRules:
     known = _KNOWN.get(key)
     if known is not None:
         return known[1]
-    rules = _resolve(dialect, model.lower().replace(".", "-"))
+    rules = _resolve(dialect, _known_name(dialect, model.lower().replace(".", "-")))
     if len(_KNOWN) >= _MOST:
         _KNOWN.clear()
     _KNOWN[key] = (dialect, rules)
@@ -57,6 +58,15 @@ def rules_for(dialect: MessagesDialect, model: str) -> ModelRules:
 def takes_prefill(dialect: MessagesDialect, model: str) -> bool:
     """Whether the model goes on with an assistant's turn that stands last."""
     return not rules_for(dialect, model).no_prefill
+
+
+def _known_name(dialect: MessagesDialect, name: str) -> str:
+    """The name, or for one of a known family that no pattern knows that of the newest model."""
+    newest = next((model for part, model in dialect.newest.items() if part in name), None)
+    if newest is None:
+        return name
+    patterns = (*dialect.max_tokens, *dialect.effort, *(each for field in _LISTS for each in getattr(dialect, field)))
+    return name if any(pattern and _occurs(pattern, name) for pattern in patterns) else newest
 
 
 def _resolve(dialect: MessagesDialect, name: str) -> ModelRules:

@@ -137,6 +137,7 @@ def _part(part: Any, draft: Draft, names: set[str]) -> Iterable[Block]:
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         raise InvalidRequestError(f"{draft.target}: a content part without a type; give a text or a typed part")
     kind = part["type"]
+    draft.request.show(kind)
     if kind in ("text", "refusal"):
         text = part.get(kind)
         if not isinstance(text, str):

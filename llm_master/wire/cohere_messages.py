@@ -133,6 +133,7 @@ class _Turns:
             draft.drop("cache_control")
             part = {key: value for key, value in part.items() if key != "cache_control"}
         kind = part["type"]
+        draft.request.show(kind)
         if kind in _UNSENDABLE:
             what, instead = _UNSENDABLE[kind]
             raise UnsupportedParameterError(

@@ -118,6 +118,7 @@ def _part(part: Any, draft: Draft) -> Part | None:
         if not isinstance(text, str):
             raise InvalidRequestError(f"{draft.target}: a text part without a text")
         return {"text": text} if text else None
+    draft.request.show(kind)
     translate = _PARTS.get(kind)
     if translate is None:
         raise InvalidRequestError(

@@ -126,6 +126,9 @@ class _Encoder:
             made["content"] = ""
         content = made.get("content")
         if isinstance(content, list):
+            for part in content:
+                if isinstance(part, Mapping):
+                    self._request.show(part.get("type"))
             made["content"] = [_part(part) for part in content]
         if role == "tool":
             made["tool_call_id"] = self._id(made.get("tool_call_id"))

@@ -88,6 +88,7 @@ def part_of(part: Any, dialect: ResponsesDialect, refusals: Refusals) -> Part:
     if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
         raise InvalidRequestError(f"{refusals.who}: a content part without a type; give a text or a typed part")
     kind = part["type"]
+    refusals.show(kind)
     needed = _KINDS.get(kind)
     if needed is not None and needed not in dialect.inputs:
         raise UnsupportedParameterError(

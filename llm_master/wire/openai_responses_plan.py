@@ -68,14 +68,16 @@ class Refusals:
 
     Attributes:
         who: provider and model, as messages name them.
+        show: that of the request.
         left_out: what was dropped or changed so far.
     """
 
-    __slots__ = ("_drop", "left_out", "who")
+    __slots__ = ("_drop", "left_out", "show", "who")
 
     def __init__(self, request: Request) -> None:
         self.who = f"{request.provider}/{request.model}"
         self._drop = request.drop_params
+        self.show = request.show
         self.left_out: list[str] = []
 
     def refuse(self, parameter: str, why: str, instead: str, entry: str | None = None) -> None:
