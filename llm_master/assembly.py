@@ -14,6 +14,7 @@ from llm_master.classes import ModelConfig
 from llm_master.custom import CustomTarget, takes_stream
 from llm_master.errors import ConfigurationError, MissingKeyError
 from llm_master.pools import Place, Pool, limit_of
+from llm_master.presets import preset
 from llm_master.redaction import Secret
 
 if TYPE_CHECKING:
@@ -110,6 +111,22 @@ class Assembly:
         self._admission.join(pool)
         return pool
 
+    def fallbacks_of(self, model_name: str) -> tuple[Any, ...]:
+        """Where the settings send a model's calls when it fails."""
+        named = self._models.get(model_name)
+        return tuple(named.fallbacks) if named is not None else ()
+
+    def parts_of(self, model_name: str) -> tuple[tuple[Deployment, ...], Mapping[str, ProviderSettings]]:
+        """The deployments that settings and arguments name for a model, and what they say of providers."""
+        named = self._models.get(model_name)
+        return (named.deployments if named is not None else ()), self._providers
+
+    def with_client(self, llm: Any, admission: Any) -> Assembly:
+        """The same for another client, whose pools pass another admission."""
+        other = copy.copy(self)
+        other._llm, other._admission = llm, admission  # noqa: SLF001  # a copy of itself
+        return other
+
     def _limit(self, key: str) -> tuple[Limit, ...]:
         found = self._limits.get(key)
         return () if found is None else (found,)
@@ -129,12 +146,19 @@ class Assembly:
                 provider = type(provider)(provider.name, config, transport=provider.transport)
             method = provider.generator(route.model)
             if method is None:
-                return provider.target(route.model, asked=model_name, api=api or route.api)
+                target = provider.target(route.model, asked=model_name, api=api or route.api)
+                preset(target, config, self._presets(provider.row))
+                return target
             generate, name, can = method, provider.name, takes_stream(method)
         else:
-            generate = provider.generate
-            name, can = route.provider or type(provider).__name__, takes_stream(provider.generate)
+            return _own_target(provider, route, model_name)
         return CustomTarget(name, generate, model=route.model, asked=model_name, takes_stream=can, owner=provider)
+
+    def _presets(self, row: ProviderRow) -> dict[str, Any]:
+        """What the settings file says of all calls of a provider."""
+        given = self._providers.get(row.name)
+        names = ("response_format_file", "use_prompt_caching")
+        return {} if given is None else {name: getattr(given, name) for name in names}
 
     def _config(self, row: ProviderRow, deployment: Deployment | None, config: LLMConfig) -> LLMConfig:
         """The configuration with what settings and deployment say of a provider's address and key."""
@@ -152,6 +176,21 @@ class Assembly:
                 key=deployment.api_key,
             )
         return config
+
+
+def _own_target(provider: Any, route: Any, asked: str) -> CustomTarget:
+    """The target of an object that is no ``UnifiedProvider``."""
+    name = route.provider or type(provider).__name__
+    generate = getattr(provider, "generate", None)
+    if callable(generate):
+        can = takes_stream(generate)
+        return CustomTarget(name, generate, model=route.model, asked=asked, takes_stream=can, owner=provider)
+    from llm_master.structural import Shape
+
+    shape = Shape(name, provider)
+    return CustomTarget(
+        name, None, model=route.model, asked=asked, takes_stream=shape.streams, owner=provider, shape=shape
+    )
 
 
 def configured(

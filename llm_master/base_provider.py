@@ -4,17 +4,17 @@ The provider table, and the one class that serves every row of it.
 
 from __future__ import annotations
 
-import importlib
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llm_master.addresses import base_url, given_url
+from llm_master.addresses import given_url
 from llm_master.catalogue import load_rows
 from llm_master.classes import BaseLLMProvider, LLMResponse, Request
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError, ProviderError
 from llm_master.policy.deadline import Timeouts
-from llm_master.redaction import Secret
+from llm_master.presets import preset
+from llm_master.registration import compatible_row, made, registered, takes_arguments
 from llm_master.rows import ProviderRow
 
 if TYPE_CHECKING:
@@ -25,22 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnthropicProvider",
+    "BFLProvider",
     "OpenAIProvider",
     "UnifiedProvider",
     "add_provider",
     "aliases",
     "implementation",
     "implementations",
+    "make_provider",
     "row_of",
     "table_version",
 ]
-
-# Family -> the vendor's client class and what its base URL leaves out, for `provider.client`.
-_CLIENTS: dict[str, tuple[str, str, str]] = {
-    "openai_chat": ("openai", "AsyncOpenAI", ""),
-    "anthropic_messages": ("anthropic", "AsyncAnthropic", "/v1"),
-}
-
 
 class UnifiedProvider(BaseLLMProvider):
     """
@@ -61,8 +56,8 @@ class UnifiedProvider(BaseLLMProvider):
     def __init__(
         self, name: str = "openai", config: LLMConfig | None = None, *, transport: Transport | None = None
     ) -> None:
-        super().__init__(config if config is not None else LLMConfig.from_env())
         self.row = row_of(name)
+        super().__init__(registered(config if config is not None else LLMConfig.from_env(), self.row))
         self.name = self.row.name
         self._transport = transport
         self._own_transport = transport is None
@@ -80,9 +75,13 @@ class UnifiedProvider(BaseLLMProvider):
 
     def target(self, model: str, *, asked: str | None = None, api: str | None = None) -> Target:
         """The model at this provider, ready to be called; raises ConfigurationError when set-up is missing."""
+        from llm_master.families import target_class
         from llm_master.target import Target
 
-        return Target(self.row, self.config, self.transport, model=model, asked=asked or model, api=api)
+        made = target_class(self.row, self.config, api, model) or Target
+        target = made(self.row, self.config, self.transport, model=model, asked=asked or model, api=api)
+        preset(target, self.config)
+        return target
 
     def generator(self, model: str) -> Any:
         """The method that the row's ``generate_map`` names for a model, or None."""
@@ -112,15 +111,22 @@ class UnifiedProvider(BaseLLMProvider):
                 self._client = self._make_client()
             return self._client
 
-    def _make_client(self) -> Any:
-        package, name, cut = _CLIENTS[self.row.families[0]]
-        client_class = self.row.client_class or getattr(importlib.import_module(package), name)
-        target = self.target("client")  # checks key and address and resolves overrides
-        key = self.config.key_for(self.row.api_key_attr or "", self.row.key_variables) or self.row.api_key
-        given = given_url(self.row, self.config)
-        base = given[0] if given is not None and given[1] else base_url(self.row, self.config)
-        del target
-        return client_class(api_key=key or "none", base_url=base.removesuffix(cut) if cut else base, max_retries=0)
+    def client_for(self, api: str | None = None) -> Any:
+        """
+        A new SDK client for one of the row's API families, such as ``"gemini"``; ``client`` is that of the default one.
+
+        Raises:
+            ConfigurationError: a key, an address or the vendor's package is missing, or the address is none of its.
+        """
+        return self._make_client(api)
+
+    def _make_client(self, api: str | None = None) -> Any:
+        if self.row.supervisor is not None and given_url(self.row, self.config) is None:
+            raise ConfigurationError(f"{self.name} has no address before its first call; use QueryLLM for it")
+        from llm_master.clients import make_client
+
+        # No model: only address, headers and key count, and what is missing of them is said.
+        return make_client(self.target("client", api=api), self.row.client_class if api is None else None)
 
     async def generate(
         self, messages: list[dict[str, Any]], model: str, stream: bool = False, **kwargs: Any
@@ -152,9 +158,9 @@ class UnifiedProvider(BaseLLMProvider):
         """Close the sessions and the SDK client of this provider."""
         client, self._client = self._client, None
         if client is not None:
-            closing = client.close()
-            if closing is not None:
-                await closing
+            from llm_master.clients import close_client
+
+            await close_client(client)
         if self._own_transport and self._transport is not None:
             await self._transport.aclose()
 
@@ -176,8 +182,15 @@ class AnthropicProvider(UnifiedProvider):
         super().__init__("anthropic", config, transport=transport)
 
 
+class BFLProvider(UnifiedProvider):
+    """The ``bfl`` row as a class of its own: FLUX, whose images come from jobs."""
+
+    def __init__(self, config: LLMConfig | None = None, *, transport: Transport | None = None) -> None:
+        super().__init__("bfl", config, transport=transport)
+
+
 _PARSED: dict[str, tuple[Mapping[str, Any], ProviderRow]] = {}
-_IMPLEMENTATIONS: dict[str, tuple[type, dict[str, Any]]] = {}
+_IMPLEMENTATIONS: dict[str, tuple[Any, dict[str, Any]]] = {}
 _LOCK = threading.Lock()
 _VERSION = 0
 
@@ -221,8 +234,8 @@ def aliases() -> dict[str, str]:
     return names
 
 
-def implementation(name: str) -> tuple[type, dict[str, Any]] | None:
-    """The class and constructor arguments that ``add_provider`` registered under a name, or None."""
+def implementation(name: str) -> tuple[Any, dict[str, Any]] | None:
+    """The class or object, and constructor arguments that ``add_provider`` registered under a name, or None."""
     return _IMPLEMENTATIONS.get(name.lower())
 
 
@@ -231,14 +244,35 @@ def implementations() -> tuple[str, ...]:
     return tuple(_IMPLEMENTATIONS)
 
 
-def add_provider(name: str, llm_api_impl: type | None = None, **kwargs: Any) -> None:
+def make_provider(
+    provider_class: Any, name: str | None, kwargs: dict[str, Any] | None, config: LLMConfig, sessions: Any
+) -> Any:
+    """
+    The provider object of a class, of a row when ``name`` is one.
+
+    Args:
+        kwargs: the arguments of ``add_provider``, None for a class of the provider map.
+        sessions: gives the HTTP sessions.
+    """
+    if kwargs is not None:
+        return made(name or "", provider_class, kwargs, config)
+    # A subclass with a constructor of its own takes only the configuration, as the guide's classes do.
+    if name and getattr(provider_class, "__init__", None) is UnifiedProvider.__init__:
+        return provider_class(name, config, transport=sessions())
+    return provider_class(config) if takes_arguments(provider_class) else provider_class()
+
+
+def add_provider(name: str, llm_api_impl: Any = None, **kwargs: Any) -> None:
     """
     Register a provider under a new name; it is reached as ``name/model``.
 
-    Without an implementation class it is OpenAI-compatible: ``api_url`` (a full endpoint) or ``base_url``, and
-    ``api_key`` are settings, every other argument goes into the JSON body of each request. What is not given is read
-    from ``{NAME}_API_URL``, ``{NAME}_BASE_URL`` and ``{NAME}_API_KEY`` when the provider is first used. With a class,
-    the arguments go to its constructor.
+    Without an implementation it is OpenAI-compatible. ``api_url`` (a full endpoint) or ``base_url``, ``api_key``,
+    ``response_format_file`` and ``use_prompt_caching`` are settings; every other argument goes into the JSON body of
+    each request. A setting that is not given is read from ``{NAME}_API_URL`` and so on when the provider is first used.
+
+    An implementation is a class, whose constructor gets the arguments (and ``settings`` or ``config`` where it has such
+    a parameter), or an object. It needs no base class: ``generate``, ``complete``, or ``chat`` with ``stream_chat`` and
+    ``count_tokens``; see ``structural.py``.
 
     Raises:
         ValueError: the name or one of its spellings is taken. Nothing else is checked before use.
@@ -253,27 +287,5 @@ def add_provider(name: str, llm_api_impl: type | None = None, **kwargs: Any) -> 
         if llm_api_impl is not None:
             _IMPLEMENTATIONS[key] = (llm_api_impl, kwargs)
         else:
-            UnifiedProvider.PROVIDER_CONFIGS[key] = _compatible_row(kwargs)
+            UnifiedProvider.PROVIDER_CONFIGS[key] = compatible_row(key, kwargs)
         _VERSION += 1
-
-
-_SETTINGS = ("api_url", "base_url", "api_key", "response_format_file", "use_prompt_caching")
-
-
-def _is_local(kwargs: dict[str, Any]) -> bool:
-    from urllib.parse import urlsplit
-
-    host = urlsplit(str(kwargs.get("api_url") or kwargs.get("base_url") or "")).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _compatible_row(kwargs: dict[str, Any]) -> dict[str, Any]:
-    body = {k: v for k, v in kwargs.items() if k not in _SETTINGS}
-    row: dict[str, Any] = {"families": ["openai_chat"], "chat": {"defaults": body}, "key_optional": _is_local(kwargs)}
-    if kwargs.get("api_url"):
-        row["base_url"], row["paths"] = kwargs["api_url"], {"openai_chat": ""}
-    elif kwargs.get("base_url"):
-        row["base_url"] = kwargs["base_url"]
-    if kwargs.get("api_key"):
-        row["api_key"] = Secret(kwargs["api_key"])
-    return row

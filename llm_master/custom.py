@@ -12,9 +12,10 @@ from llm_master.errors import APITimeoutError, LLMError, ProviderError
 from llm_master.stream import Generated, OneAnswer, StreamSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from llm_master.classes import Request
+    from llm_master.structural import Shape
 
 __all__ = ["CustomTarget"]
 
@@ -26,7 +27,7 @@ class CustomTarget:
         generate: ``async (messages, model, **kwargs) -> LLMResponse``; with ``takes_stream`` also ``stream=``.
         model: the name handed to it; asked: the name as the caller gave it.
         takes_stream: whether ``stream=True`` may be handed on; else streaming is refused before any request.
-        defaults: arguments of every call unless the caller gives them.
+        shape: how a provider is called that has no ``generate``; see ``structural.py``.
     """
 
     key_id: str | None = None
@@ -37,13 +38,13 @@ class CustomTarget:
     def __init__(
         self,
         provider: str,
-        generate: Callable[..., Any],
+        generate: Callable[..., Any] | None,
         *,
         model: str,
         asked: str,
         takes_stream: bool,
         owner: Any = None,
-        close: Callable[[], None] | None = None,
+        shape: Shape | None = None,
     ) -> None:
         self.provider = provider
         self.model = model
@@ -51,22 +52,31 @@ class CustomTarget:
         self.owner = owner
         self._generate = generate
         self._takes_stream = takes_stream
-        self._close = close
+        self._shape = shape
+
+    @property
+    def counts(self) -> bool:
+        """Whether the provider counts tokens."""
+        return self._shape is not None and self._shape.counts
 
     def for_call(self, params: dict[str, Any]) -> CustomTarget:  # noqa: ARG002  # as Target
         """Itself: there is one way for every call."""
         return self
 
-    async def _call(self, request: Request, seconds: float | None, **more: Any) -> Any:
-        import asyncio
-
+    async def _asked(self, request: Request, **more: Any) -> Any:
+        assert self._generate is not None  # noqa: S101  # else there is a shape
         params = dict(request.params)
         if request.headers:
             params["extra_headers"] = request.headers
+        result = self._generate(request.messages, request.model, **more, **params)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _call(self, work: Coroutine[Any, Any, Any], seconds: float | None) -> Any:
+        import asyncio
+
         try:
             async with asyncio.timeout(seconds):
-                result = self._generate(request.messages, request.model, **more, **params)
-                return await result if inspect.isawaitable(result) else result
+                return await work
         except LLMError as error:
             if isinstance(error, ProviderError):
                 error.provider = error.provider or self.provider
@@ -87,15 +97,23 @@ class CustomTarget:
 
     async def send(self, request: Request, timeout: Any) -> LLMResponse:
         """One call, one whole answer; other exceptions than ours become a ProviderError."""
-        return self._response(await self._call(request, timeout.total))
+        work = self._asked(request) if self._shape is None else self._shape.answer(request)
+        return self._response(await self._call(work, timeout.total))
+
+    async def count(self, request: Request, timeout: Any) -> int:
+        """Tokens of the messages by the provider's own ``count_tokens``; errors as of ``send``."""
+        assert self._shape is not None  # noqa: S101  # what counts has a shape
+        return int(await self._call(self._shape.count(request), timeout.total))
 
     async def source(self, request: Request, seconds: float | None) -> StreamSource:
         """One streamed call; raises ProviderError where the provider cannot stream."""
         if not self._takes_stream:
             raise self._no_stream()
-        result = await self._call(request, seconds, stream=True)
+        work = self._asked(request, stream=True) if self._shape is None else self._shape.stream(request)
+        result = await self._call(work, seconds)
         if hasattr(result, "__aiter__"):
-            return Generated(_iterator(result), lambda text: self._response(LLMResponse(content=text)))
+            dropped = request.dropped
+            return Generated(_iterator(result), lambda text: self._response(LLMResponse(content=text, dropped=dropped)))
         return OneAnswer(self._response(result))
 
     def _no_stream(self) -> ProviderError:

@@ -237,6 +237,11 @@ def _extra_headers(model_name: str, name: str, value: Any) -> None:
             raise InvalidRequestError(f"{model_name}: {name}[{header!r}] holds a line break or control character")
 
 
+def _switch(model_name: str, name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _wrong(model_name, name, value, "True or False")
+
+
 def _extra_body(model_name: str, name: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise _wrong(model_name, name, value, "a dict of body fields")
@@ -264,4 +269,5 @@ _CHECKS: dict[str, Callable[[str, str, Any], None]] = {
     "response_format": _unchecked,
     "extra_headers": _extra_headers,
     "extra_body": _extra_body,
+    "use_prompt_caching": _switch,
 }

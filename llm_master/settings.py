@@ -123,7 +123,10 @@ _RETRY = {
     "max_attempts": rules.COUNT,
     **dict.fromkeys(("base_delay", "max_delay", "max_retry_after"), rules.SECONDS),
 }
-_PROVIDER = {"base_url": rules.BASE_URL, "api_url": rules.API_URL, "api_key_env": rules.VARIABLE}
+_PROVIDER = {
+    **{"base_url": rules.BASE_URL, "api_url": rules.API_URL, "api_key_env": rules.VARIABLE},
+    **{"response_format_file": rules.TEXT, "use_prompt_caching": rules.FLAG},
+}
 _MODEL_LIMITS = dict.fromkeys(("rate_limit_rpm", "rate_limit_tpm", "max_concurrency"), rules.COUNT)
 _WHERE = {"provider": rules.TEXT, "model": rules.MODEL}
 _PRICES = ("input_price_per_million", "output_price_per_million", "cached_input_price_per_million")

@@ -15,11 +15,17 @@ __all__ = ["CacheSettings", "Deployment", "Fallback", "ModelSettings", "Provider
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a provider is and which environment variable holds its key; None keeps the shipped one."""
+    """
+    Where a provider is and which environment variable holds its key; None keeps the shipped one.
+
+    ``response_format_file`` and ``use_prompt_caching`` hold for all its calls; see ``presets.py``.
+    """
 
     base_url: str | None = None
     api_url: str | None = None
     api_key_env: str | None = None
+    response_format_file: str | None = None
+    use_prompt_caching: bool | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,6 +72,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError  # noqa: TRY004  # a rule has one way to say no
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ValueError
@@ -136,6 +142,7 @@ SECONDS = Rule(lambda value: _number(value, low=0.0), "give a number of seconds 
 COUNT = Rule(_count, "give a whole number of at least 1")
 PRICE = Rule(lambda value: _number(value, low=0.0), "give USD per million tokens, a number of at least 0")
 WEIGHT = Rule(lambda value: _number(value, low=0.0, above=True), "give a number above 0")
+FLAG = Rule(_flag, "give true or false")
 TEXT = Rule(_text, "give a text in quotes")
 MODEL = Rule(_model, 'give a model\'s name in quotes, such as "gpt-4.1"')
 BASE_URL = Rule(lambda value: _address(value, full=False), 'give an address such as "https://host/v1"', secret=True)

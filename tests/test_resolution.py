@@ -42,7 +42,7 @@ def rows_of(**rows) -> dict[str, ProviderRow]:
         ("ollama:llama3:8b", "ollama", "llama3:8b"),
         ("lm_studio/Qwen/Qwen3", "lmstudio", "Qwen/Qwen3"),
         ("llama_cpp_python/x", "llamacpp", "x"),
-        ("custom/my-model", "openai_compatible", "my-model"),
+        ("openai-compatible/my-model", "openai_compatible", "my-model"),
         ("local:/models/Tiny Llama.GGUF", "local", "/models/Tiny Llama.GGUF"),
         ("openai/ gpt-4o ", "openai", " gpt-4o "),
     ],

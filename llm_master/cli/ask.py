@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm_master.cli.complete import complete_model, near_models
+from llm_master.cli.dry import show
 from llm_master.cli.terminal import Answer, print_json, tell
 from llm_master.errors import (
     InvalidRequestError,
@@ -36,15 +37,15 @@ def ask(
     ] = None,
     *,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             *("--model", "-m"),
             metavar="NAME",
-            help="A model: gpt-4o-mini, provider/model, local, local:/path/to/any.gguf.",
+            help="A model: gpt-4o-mini, provider/model, local:/path/to/any.gguf; else LLM_DEFAULT_MODEL, or local.",
             autocompletion=complete_model,
             envvar="LLM_MASTER_MODEL",
         ),
-    ] = "local",
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")] = None,
     stream: Annotated[
         bool | None,
@@ -75,6 +76,9 @@ def ask(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="Time for the whole call.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent, as the command explain does; send nothing.")
+    ] = False,
 ) -> None:
     """
     Ask a model.
@@ -87,14 +91,27 @@ def ask(
     given = {"temperature": temperature, "max_tokens": max_tokens, "timeout": timeout, "fallback_model": fallback}
     kwargs = {name: value for name, value in given.items() if value is not None and value != []}
     kwargs["stream"] = not json_output if stream is None else stream
+    if dry_run:
+        _explain(model, messages, kwargs, json_output=json_output)
+        return
     try:
         response = _run(model, messages, kwargs, shown=not json_output)
     except (MissingKeyError, NotFoundError) as error:
-        raise _misspelt(error, [model, *(fallback or [])]) from error
+        raise _misspelt(error, [*([model] if model else []), *(fallback or [])]) from error
     if json_output:
         print_json(_as_dict(response))
         sys.stdout.flush()
     tell(summary(response))
+
+
+def _explain(model: str | None, messages: list[dict[str, Any]], kwargs: dict[str, Any], *, json_output: bool) -> None:
+    from llm_master.defaults import MODEL, PROVIDER
+    from llm_master.response_synthesizer import QueryLLM
+
+    llm = QueryLLM()
+    if model is None and llm.config.variable_for((PROVIDER, MODEL)) is None:
+        model = "local"
+    show(llm.explain(model, messages, **kwargs), json_output=json_output)
 
 
 def _prompt(argument: str | None) -> str:
@@ -127,17 +144,22 @@ def _messages(text: str, system: str | None, images: list[str]) -> list[dict[str
     return [*messages, {"role": "user", "text": text, "images": found}]
 
 
-def _run(model: str, messages: list[dict[str, Any]], kwargs: dict[str, Any], *, shown: bool) -> LLMResponse:
+def _run(model: str | None, messages: list[dict[str, Any]], kwargs: dict[str, Any], *, shown: bool) -> LLMResponse:
     import asyncio
 
     return asyncio.run(_answer(model, messages, kwargs, shown=shown))
 
 
-async def _answer(model: str, messages: list[dict[str, Any]], kwargs: dict[str, Any], *, shown: bool) -> LLMResponse:
+async def _answer(
+    model: str | None, messages: list[dict[str, Any]], kwargs: dict[str, Any], *, shown: bool
+) -> LLMResponse:
+    from llm_master.defaults import MODEL, PROVIDER
     from llm_master.response_synthesizer import QueryLLM
     from llm_master.stream import LLMStream
 
     async with QueryLLM() as llm:
+        if model is None and llm.config.variable_for((PROVIDER, MODEL)) is None:
+            model = "local"
         result: LLMResponse | LLMStream = await llm.query(model, messages, **kwargs)
         answer = Answer(sys.stdout)
         if not isinstance(result, LLMStream):

@@ -15,7 +15,7 @@ from llm_master.wire.bedrock_decode import decode
 from llm_master.wire.bedrock_encode import encode
 from llm_master.wire.bedrock_fold import Fold
 
-__all__ = ["PATH", "Fold", "decode", "encode", "path", "takes_prefill"]
+__all__ = ["PATH", "Fold", "cache_places", "decode", "encode", "path", "takes_prefill"]
 
 
 def path(model: str, stream: bool) -> str:
@@ -29,3 +29,9 @@ PATH = path
 def takes_prefill(dialect: BedrockDialect, model: str) -> bool:
     """Whether the model goes on with an assistant's turn that stands last."""
     return bedrock_profile(dialect, model).prefill
+
+
+def cache_places(dialect: BedrockDialect, model: str) -> tuple[bool, bool]:
+    """Whether a model takes marks of its prompt cache in messages, and in tools."""
+    profile = bedrock_profile(dialect, model)
+    return profile.cache, profile.cache and profile.cache_tools
