@@ -32,6 +32,8 @@ Framing = Literal["chunked", "close"]
 _ENDS: tuple[tuple[str, Family], ...] = (
     ("/chat/completions", CHAT),
     ("/messages", MESSAGES),
+    (":rawPredict", MESSAGES),
+    (":streamRawPredict", MESSAGES),
     ("/responses", RESPONSES),
     (":generateContent", GEMINI),
     (":streamGenerateContent", GEMINI),
@@ -270,7 +272,13 @@ class Exchange:
     @property
     def family(self) -> Family | None:
         """The wire family by the path, or None when the path is of none."""
-        return next((family for end, family in _ENDS if self._path.endswith(end)), None)
+        return self.family_of(self.seen.path)
+
+    @staticmethod
+    def family_of(path: str) -> Family | None:
+        """The wire family of a request target."""
+        bare = path.partition("?")[0]
+        return next((family for end, family in _ENDS if bare.endswith(end)), None)
 
     async def send(self, data: bytes, *, last: bool = False) -> None:
         """Write raw bytes; ``last`` notes that the answer is whole with them."""
