@@ -303,11 +303,11 @@ class LLMResponse(msgspec.Struct, weakref=True):
 
         Args:
             folder: made if it does not exist.
-            options: ``stem`` (``image``), ``timeout`` (seconds for one download, 60), ``max_bytes`` (64 MiB).
+            options: ``stem`` (``image``) and ``timeout`` (seconds for one download, 60).
 
         Raises:
-            InvalidRequestError: there is no image, or an address that is not downloaded from.
-            ProviderError: a download failed.
+            InvalidRequestError: there is no image.
+            ProviderError: a download failed, or the address is none to download from.
             OSError: a file cannot be written.
         """
         return saving().save(self.images, folder, **options)  # type: ignore[no-any-return]  # loaded late

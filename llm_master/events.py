@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 
-from llm_master.classes import Attempt, LLMResponse, ToolCall, Usage
+from llm_master.classes import Attempt, Image, LLMResponse, ToolCall, Usage
 
 __all__ = [
     "CallEvent",
     "DiscardEvent",
     "EndEvent",
     "FallbackEvent",
+    "ImageEvent",
     "ReasoningEvent",
     "RefusalEvent",
     "RetryEvent",
@@ -75,6 +76,14 @@ class ToolCallEvent(StreamEvent, frozen=True):
     tool_call: ToolCall
 
 
+class ImageEvent(StreamEvent, frozen=True):
+    """An image, or with ``partial`` a sketch of one; ``index`` counts images, or the sketches of one."""
+
+    image: Image
+    partial: bool = False
+    index: int = 0
+
+
 class UsageEvent(StreamEvent, frozen=True):
     """Tokens as the provider reports them so far; a later event replaces an earlier one."""
 
@@ -114,8 +123,8 @@ class CallEvent(msgspec.Struct, frozen=True):
 
     Attributes:
         name: ``start``, ``wait`` (for a limit or a cooling target), ``attempt`` (one has ended), ``retry``,
-            ``fallback``, ``hedge``, ``restart`` (a broken stream begins again or goes on), ``repair`` (an answer does
-            not fit its shape) or ``end``.
+            ``progress`` (of a job that takes long), ``fallback``, ``hedge``, ``restart`` (a broken stream begins again
+            or goes on), ``repair`` (an answer does not fit its shape) or ``end``.
         call: the call's number in this process.
         model_name: as asked.
         seconds: since the call began.
@@ -125,6 +134,7 @@ class CallEvent(msgspec.Struct, frozen=True):
         target: the model that the call goes on with.
         outcome: of ``end``: ``ok``, ``error`` or ``cancelled``; response: its answer.
         tags: the caller's.
+        status: of ``progress``, the provider's own word; progress: from 0 to 1, None where it does not say.
     """
 
     name: str
@@ -138,6 +148,8 @@ class CallEvent(msgspec.Struct, frozen=True):
     outcome: str | None = None
     response: LLMResponse | None = None
     tags: tuple[str, ...] = ()
+    status: str | None = None
+    progress: float | None = None
 
 
 _NAMES: dict[type, str] = {
@@ -146,6 +158,7 @@ _NAMES: dict[type, str] = {
     RefusalEvent: "refusal",
     ToolCallDeltaEvent: "tool_call_delta",
     ToolCallEvent: "tool_call",
+    ImageEvent: "image",
     UsageEvent: "usage",
     RetryEvent: "retry",
     FallbackEvent: "fallback",

@@ -5,13 +5,15 @@ What one call did: each attempt, with its times and outcome, told to whoever lis
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from llm_master.errors import LLMError
     from llm_master.events import CallEvent, StreamEvent
@@ -19,11 +21,31 @@ if TYPE_CHECKING:
     from llm_master.policy.limits_rules import Reservation
     from llm_master.pools import Place
 
-__all__ = ["Record", "Trial", "logger"]
+__all__ = ["Record", "Trial", "listening", "logger", "tell_progress"]
 
 logger = logging.getLogger("llm_master")
 # Without a handler of the application Python would print warnings of ours on its own.
 logger.addHandler(logging.NullHandler())
+
+# Set only while a call with listeners runs, so that a target far below can tell them how a long job goes.
+_LISTENING: ContextVar[Callable[..., None] | None] = ContextVar("llm_master_listening", default=None)
+
+
+@contextmanager
+def listening(tell: Callable[..., None]) -> Iterator[None]:
+    """Have ``tell_progress`` of this context reach a call's listeners."""
+    token = _LISTENING.set(tell)
+    try:
+        yield
+    finally:
+        _LISTENING.reset(token)
+
+
+def tell_progress(status: str, progress: float | None, target: str) -> None:
+    """Tell who listens to the call that runs here what a service says of its job."""
+    tell = _LISTENING.get()
+    if tell is not None:
+        tell("progress", status=status, progress=progress, target=target)
 
 
 class Record:

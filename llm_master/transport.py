@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from llm_master.endpoint import Endpoint
+    from llm_master.fetch_rules import FetchPolicy
 
 __all__ = ["Answer", "Transport"]
 
@@ -76,7 +77,9 @@ class Transport:
     generators, as ``asyncio.run`` does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fetching: FetchPolicy | None = None) -> None:
+        #: What may be fetched for a provider that does not fetch by itself; None: the usual ``FetchPolicy``.
+        self.fetching = fetching
         self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
         # The one asked for last: looking into the dictionary at every call is ten times dearer.
         self._latest: _Held | None = None
@@ -150,6 +153,30 @@ class Transport:
             if not is_over:
                 raise
             raise translate(TimeoutError(), endpoint, "") from None
+        return Answer(response.status, response.headers, data)
+
+    async def ask(self, method: str, endpoint: Endpoint, timeout: aiohttp.ClientTimeout) -> Answer:
+        """A request without a body, ``GET`` or another, and its whole answer; raises as ``post``."""
+        held = await self._hold()
+        try:
+            async with asyncio.timeout(timeout.total):
+                response = await held.session.request(
+                    method,
+                    endpoint.url,
+                    headers=endpoint.headers,
+                    timeout=held.untimed(timeout.sock_connect),
+                    allow_redirects=False,
+                    proxy=endpoint.proxy,
+                )
+                try:
+                    data = await read_all(response, endpoint)
+                except BaseException:
+                    response.close()
+                    raise
+        except ProviderError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise translate(error, endpoint, "") from error.with_traceback(None)
         return Answer(response.status, response.headers, data)
 
     async def open(self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout) -> OpenStream:

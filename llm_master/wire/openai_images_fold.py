@@ -1,0 +1,144 @@
+"""
+A streamed answer: sketches of an image, then the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from llm_master.classes import Image, LLMResponse, Request
+from llm_master.classify import error_from_object, excerpt
+from llm_master.dialect_images import ImagesDialect
+from llm_master.events import MALFORMED, ImageEvent, StreamEvent, UsageEvent
+from llm_master.wire.openai_images_decode import UNREADABLE, Item, Tokens, picture, respond
+from llm_master.wire.sse import SSEParser
+
+__all__ = ["Fold"]
+
+Piece = str | StreamEvent
+_MOST_NOTES = 10
+# A picture stands on one line, and four characters hold three bytes of it.
+_LONGEST_LINE = 64 * 1024 * 1024
+
+
+class _Event(msgspec.Struct):
+    type: str
+    b64_json: str | None = None
+    output_format: str | None = None
+    partial_image_index: int | None = None
+    usage: Tokens | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+class Fold:
+    """
+    Folds the bytes of one event stream into one answer.
+
+    Attributes:
+        done: every image that was asked for has come; what follows is ignored.
+        complete: so they have, or the stream has ended after fewer.
+        notes: what was skipped, the first few only.
+        pending: what ``feed`` or ``end`` had found when it raised.
+    """
+
+    __slots__ = ("_images", "_request", "_rules", "_sse", "_usage", "_wanted", "complete", "done", "notes", "pending")
+
+    def __init__(
+        self,
+        request: Request,
+        dialect: ImagesDialect,  # noqa: ARG002  # every family has this signature
+        *,
+        rules: Mapping[str, str] | None = None,
+    ) -> None:
+        self.done = False
+        self.complete = False
+        self.notes: list[str] = []
+        self.pending: Sequence[Piece] = ()
+        self._request = request
+        self._rules = rules
+        self._sse = SSEParser(_LONGEST_LINE, provider=request.provider, model=request.model)
+        self._images: list[Image] = []
+        self._usage: Tokens | None = None
+        wanted = request.params.get("n")
+        self._wanted = wanted if isinstance(wanted, int) else 1
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """
+        The events that these bytes bring.
+
+        Raises:
+            ProviderError: the stream holds an error, or an image that cannot be read.
+            ResponseTooLargeError: an event is over the limit.
+        """
+        return self._fold(self._sse.feed(data))
+
+    def end(self) -> list[Piece]:
+        """The events that were still waiting when the stream ended."""
+        pieces = self._fold(self._sse.flush())
+        if self._sse.truncated:
+            self._note("the stream ended inside an event")
+        elif self._images:
+            self.complete = self.done = True
+        return pieces
+
+    def _fold(self, payloads: list[bytes]) -> list[Piece]:
+        pieces: list[Piece] = []
+        self.pending = pieces
+        for payload in payloads:
+            if self.done:
+                break
+            try:
+                event = _EVENT.decode(payload)
+            except UNREADABLE:
+                self._odd(payload)
+                continue
+            if event.type == "error":
+                self._odd(payload)
+            elif event.type.endswith((".partial_image", ".completed")):
+                self._take(event, pieces)
+        return pieces
+
+    def _take(self, event: _Event, pieces: list[Piece]) -> None:
+        image = picture(Item(b64_json=event.b64_json), event.output_format, self._request)
+        if image is None:
+            self._note("an event without its image was skipped")
+            return
+        if event.type.endswith(".partial_image"):
+            pieces.append(ImageEvent(image, partial=True, index=event.partial_image_index or 0))
+            return
+        pieces.append(ImageEvent(image, partial=False, index=len(self._images)))
+        self._images.append(image)
+        if event.usage is not None:
+            self._usage = event.usage
+            pieces.append(UsageEvent(event.usage.normalised()))
+        self.complete = self.done = len(self._images) >= self._wanted
+
+    def _note(self, text: str) -> None:
+        if len(self.notes) < _MOST_NOTES:
+            self.notes.append(text)
+
+    def _odd(self, payload: bytes) -> None:
+        """Take a payload that is no event of the usual shape; an error object is raised."""
+        if payload == b"[DONE]" or not payload.strip():
+            return
+        try:
+            found: Any = msgspec.json.decode(payload)
+        except UNREADABLE:
+            self._note(f"{MALFORMED}: {excerpt(payload)}")
+            return
+        if isinstance(found, dict) and (isinstance(found.get("message"), str) or found.get("error")):
+            body = {key: value for key, value in found.items() if (key, value) != ("type", "error")}
+            raise error_from_object(body, provider=self._request.provider, model=self._request.model, rules=self._rules)
+        self._note(f"a chunk of an unexpected shape was skipped: {excerpt(payload)}")
+
+    def response(self) -> LLMResponse:
+        """The answer so far; its finish reason is None while it has no end."""
+        response = respond(self._request, list(self._images), self._usage, None)
+        response.finish_reason = "stop" if self.complete else None
+        response.notes = (*response.notes, *self.notes)
+        return response
