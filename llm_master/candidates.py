@@ -26,7 +26,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         provider: its key, or the name of its class; chosen: whether the call goes there.
         rule: ``explicit prefix``, ``registry``, ``provider_map`` (an entry of the user's), ``table substring`` (a row's
-            own), ``settings`` or ``deployments``.
+            own) or ``LLM_PROVIDER``.
         key: the prefix, name or substring that the rule looks at.
         why: in one line, why it was chosen or not.
     """
@@ -58,7 +58,15 @@ def candidates(
     # The prefix counts where it brought the name behind it to its provider.
     if route.api == "responses" and _asks_for_responses(name, table.route(name)):
         name = name[len(_RESPONSES) :]
-    found = [*_from_registry(table, name, route), *_explicit(table, name, route), *_from_map(table, name, route)]
+    winner = _winner(name, route)
+    found = [
+        *_from_registry(table, name, route),
+        *_explicit(table, name, route, winner),
+        *_from_map(table, name, route, winner),
+    ]
+    if not any(each.chosen for each in found):
+        why = "no other rule holds the name to a provider, and LLM_PROVIDER names this one"
+        found.append(Candidate(provider=_called(route), chosen=True, rule="LLM_PROVIDER", key=route.key, why=why))
     return tuple(sorted(found, key=lambda each: not each.chosen))
 
 
@@ -78,8 +86,7 @@ def _from_registry(table: _Table, name: str, route: Route) -> list[Candidate]:
     return [Candidate(provider=provider, chosen=True, rule=_RULES["registry"], key=key, why=why)]
 
 
-def _explicit(table: _Table, name: str, route: Route) -> list[Candidate]:
-    chosen = route.how == "explicit"
+def _explicit(table: _Table, name: str, route: Route, winner: str) -> list[Candidate]:
     prefix, rest = _split(name)
     try:
         found = table._explicit(name)  # noqa: SLF001  # one set of rules in two files
@@ -91,13 +98,14 @@ def _explicit(table: _Table, name: str, route: Route) -> list[Candidate]:
             return []
         why = f"{prefix!r} before the first slash or colon is no provider's name"
         return [Candidate(provider="-", chosen=False, rule=_RULES["explicit"], key=prefix, why=why)]
+    chosen = route.how == "explicit" and found.provider == route.provider
     why = f"{prefix!r} is a name of the provider, and an explicit prefix comes before every substring"
     if not chosen:
-        why = f"{prefix!r} is a name of the provider, but {_winner(route)} comes first"
+        why = f"{prefix!r} is a name of the provider, but {winner} comes first"
     return [Candidate(provider=found.provider or "-", chosen=chosen, rule=_RULES["explicit"], key=prefix, why=why)]
 
 
-def _from_map(table: _Table, name: str, route: Route) -> list[Candidate]:
+def _from_map(table: _Table, name: str, route: Route, winner: str) -> list[Candidate]:
     lower = name.lower()
     found = []
     for part, entry in table.entries.items():
@@ -105,34 +113,41 @@ def _from_map(table: _Table, name: str, route: Route) -> list[Candidate]:
         if rank is None:
             continue
         chosen = route.how == "map" and entry.key == route.key and _provider(entry) == _called(route)
-        why = _why(table, lower, part, rank, route, chosen=chosen)
+        why = (
+            f"{part!r} stands in the name, the first by place, length and position among those that count"
+            if chosen
+            else _why_not(table, lower, part, rank) or f"{part!r} stands in the name, but {winner} comes first"
+        )
         rule = _RULES["row" if entry.shipped else "map"]
         found.append((rank, Candidate(provider=_provider(entry), chosen=chosen, rule=rule, key=entry.key, why=why)))
     return [candidate for _, candidate in sorted(found, key=lambda each: (each[0], each[1].key))]
 
 
-def _why(table: _Table, name: str, part: str, rank: tuple[int, int, int], route: Route, *, chosen: bool) -> str:
+def _why_not(table: _Table, name: str, part: str, rank: tuple[int, int, int]) -> str | None:
+    """Why a substring that stands in a name does not count there; None when it does."""
     entry = table.entries[part]
     veto = next((each for each in entry.vetoes if each.lower() in name), None)
-    if chosen:
-        return f"{part!r} stands in the name, the first by place, length and position among those that count"
     if veto is not None:
         return f"{part!r} stands in the name, but so does {veto!r}, which is not its model"
     if entry.shipped and rank[0]:
         return f"{part!r} stands inside a word of the name, where a row's own substring does not count"
-    if route.how == "map" and not table._counts(name, rank, part):  # noqa: SLF001  # one set of rules in two files
-        return f"{part!r} stands in the name, but what is before its first slash or colon names no such provider"
-    return f"{part!r} stands in the name, but {_winner(route)} comes first"
+    before = _split(name)[0]
+    if before not in table.names and not table._counts(name, rank, part):  # noqa: SLF001  # one set of rules in two files
+        return f"{part!r} stands in the name, but {before!r} before its first slash or colon is no such provider"
+    return None
 
 
-def _winner(route: Route) -> str:
+def _winner(name: str, route: Route) -> str:
+    """What decided, in a few words."""
+    if route.how == "explicit" and _split(name)[0].lower() != route.key:
+        return "LLM_PROVIDER"
     said = {"explicit": "the explicit prefix", "registry": "the registry's entry", "map": "the substring"}
     return f"{said[route.how]} {route.key!r}"
 
 
 def _called(route: Route) -> str:
-    return route.provider or getattr(route.provider_class, "__name__", "-")
+    return route.provider or str(getattr(route.provider_class, "__name__", "-"))
 
 
 def _provider(entry: _Entry) -> str:
-    return entry.provider or getattr(entry.provider_class, "__name__", "-")
+    return entry.provider or str(getattr(entry.provider_class, "__name__", "-"))

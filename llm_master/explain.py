@@ -37,12 +37,12 @@ _LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens",
 _CACHE_MARKS = (b'"cache_control"', b'"cachePoint"')
 
 
-def explain(llm: Any, model_name: str, messages: Any = None, **kwargs: Any) -> Explanation:
+def explain(llm: Any, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Explanation:
     """What ``llm.query`` would do with these arguments; raises as it for bad input and unknown models."""
     return _Plan(llm, model_name, messages, kwargs).explanation()
 
 
-def preview(llm: Any, model_name: str, messages: Any = None, **kwargs: Any) -> dict[str, Any]:
+def preview(llm: Any, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> dict[str, Any]:
     """
     The JSON body alone.
 
@@ -53,8 +53,8 @@ def preview(llm: Any, model_name: str, messages: Any = None, **kwargs: Any) -> d
     found = plan.explanation(fallbacks=False)
     if found.body is None:
         raise plan.error or ConfigurationError(
-            f"{model_name!r} is served by code of your own ({found.steps[0].provider}), which has no body to be shown;"
-            " call it with query()"
+            f"{found.model_name!r} is served by code of your own ({found.steps[0].provider}), which has no body to be"
+            " shown; call it with query()"
         )
     body: dict[str, Any] = found.body
     return body
@@ -63,8 +63,10 @@ def preview(llm: Any, model_name: str, messages: Any = None, **kwargs: Any) -> d
 class _Plan:
     """The arguments of one call, prepared as ``query`` does."""
 
-    def __init__(self, llm: Any, model_name: str, messages: Any, kwargs: dict[str, Any]) -> None:
+    def __init__(self, llm: Any, model_name: str | None, messages: Any, kwargs: dict[str, Any]) -> None:
         self.llm = llm
+        if model_name is None:
+            model_name = llm._default_model()  # noqa: SLF001  # the client's own part
         self.engine = engine = llm._engine or llm._load_engine()  # noqa: SLF001  # the client's own part
         self.model_name = model_name
         given = dict(kwargs)
@@ -75,6 +77,7 @@ class _Plan:
         self.headers = given.pop("extra_headers", None)
         check_mode(given.pop("on_interrupt", None))
         given.pop("repairs", None)
+        self.moderation = bool(given.pop("moderation", False))
         drop = given.pop("drop_params", None)
         if self.cache and engine.caching is None:
             raise InvalidRequestError("cache=True, but this client has no cache: give QueryLLM(cache='memory')")
@@ -150,7 +153,7 @@ class _Plan:
             params=dict(params),
             deployments=plans,
             ready=not findings,
-            findings=findings,
+            findings=(*findings, _MODERATED) if self.moderation and not fallback else findings,
         )
 
     def _pool(self, model_name: str, api: str | None) -> tuple[Any, StandIns, tuple[str, ...]]:
@@ -240,6 +243,7 @@ class _Plan:
         findings.append(str(error))
 
 
+_MODERATED = "moderation: one request to a moderation model comes before, with the user's last message; it is not shown"
 # Arguments of query() that are the call's own.
 _OF_CALL = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait", "hedge_after")
 

@@ -296,6 +296,25 @@ def test_an_entry_of_the_users_map_chooses(monkeypatch: pytest.MonkeyPatch) -> N
     assert [(each.provider, each.chosen) for each in step.candidates] == [("anthropic", True), ("openai", False)]
 
 
+def test_a_provider_for_names_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_PROVIDER", "groq")
+    monkeypatch.setenv("LLM_DEFAULT_MODEL", "some-new-thing")
+    llm = client("groq")
+    found = llm.explain("nobody-knows-it", "Hi")
+    assert (found.first.provider, found.first.model) == ("groq", "nobody-knows-it")
+    assert [each.rule for each in found.steps[0].candidates if each.chosen] == ["LLM_PROVIDER"]
+    lost = llm.explain("gpt-4o", "Hi").steps[0].candidates
+    assert [(each.provider, each.chosen) for each in lost] == [("groq", True), ("openai", False)]
+    assert "but LLM_PROVIDER comes first" in lost[1].why
+    assert llm.preview_request(messages="Hi")["model"] == "some-new-thing"
+
+
+def test_moderation_is_said_and_not_asked() -> None:
+    found = client().explain("gpt-4o", "Hi", moderation=True)
+    assert found.sendable
+    assert found.findings[0].startswith("moderation: one request")
+
+
 def test_the_responses_prefix_is_said() -> None:
     found = client().explain("responses-gpt-4o", "Hi")
     assert found.first.family == "openai_responses"

@@ -141,7 +141,8 @@ def test_an_answer_of_the_openai_package_is_its_message() -> None:
     assert normalise([message, RESULT]) == [{"role": "assistant", "tool_calls": [CALL]}, RESULT]
     own = {"role": "assistant", "content": None, "tool_calls": message.tool_calls}
     assert normalise([own, RESULT])[0] == ASKS
-    whole = ChatCompletion.model_validate(LLMResponse("x", "m")._chat_completion())
+    whole = LLMResponse("x", "m").to_openai()
+    assert isinstance(whole, ChatCompletion)
     with pytest.raises(InvalidRequestError, match=r"messages\[0\] is a whole chat completion.*choices\[0\]\.message"):
         normalise([whole])
 
