@@ -9,7 +9,7 @@ override Q := $(value Q)
 override M := $(value M)
 export Q M
 
-.PHONY: help ask test lint bench soak lock docs clean question venv-run venv-dev
+.PHONY: help ask test lint bench soak lock docs clean question aimock venv-run venv-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -20,8 +20,12 @@ ask: question venv-run ## answer Q="..." with the embedded model, or with M=MODE
 question:
 	@test -n "$$Q" || { echo 'usage: make ask Q="your question" [M=model]' >&2; exit 2; }
 
-test: venv-dev ## run every test; T="..." holds arguments for pytest
+test: venv-dev aimock ## run every test; T="..." holds arguments for pytest
 	@$(BIN)/python -m pytest -n 4 --dist loadfile $(T)
+
+# A provider of somebody else's making. Without the npm registry its tests are skipped and say so.
+aimock: venv-dev
+	@$(BIN)/python tools/get_aimock.py
 
 lint: venv-dev ## check style and types
 	@$(BIN)/ruff check .
@@ -41,7 +45,7 @@ docs: venv-dev ## write the generated parts of the documentation
 	@$(BIN)/python docs/generate.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv build dist llm_master.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv tests/aimock/node_modules build dist llm_master.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first suitable interpreter becomes tools/make_venv.py, which does nothing when .venv holds what the locks say.

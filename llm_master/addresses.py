@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from llm_master.errors import ConfigurationError
 from llm_master.redaction import Secret
@@ -15,8 +15,27 @@ if TYPE_CHECKING:
     from llm_master.config import LLMConfig
     from llm_master.rows import Placeholder, ProviderRow
 
-__all__ = ["auth_header", "base_url", "family_url", "given_url", "missing_variables", "shown_url"]
+__all__ = [
+    "auth_header",
+    "base_url",
+    "family_url",
+    "given_url",
+    "is_address_of",
+    "missing_variables",
+    "model_url",
+    "shown_url",
+    "stream_url",
+]
 
+# How the address of a family's requests ends.
+_ENDS = {
+    "openai_chat": "/chat/completions",
+    "anthropic_messages": "/messages",
+    "openai_responses": "/responses",
+    "gemini": ":generateContent",
+    "cohere": "/chat",
+    "bedrock": "/converse",
+}
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 # Nothing that ends a segment or climbs out of it; a Google project may be called example.com:name.
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]*")
@@ -83,6 +102,27 @@ def family_url(row: ProviderRow, config: LLMConfig, family: str, path: str) -> s
     return base_url(row, config, family=family) + row.paths.get(family, path)
 
 
+def model_url(url: str, model: str) -> str:
+    """
+    An address with the name of the model in place of ``{model}``, without what stands before its last slash.
+
+    Raises:
+        ConfigurationError: the name would lead to another address.
+    """
+    if "{model}" not in url:
+        return url
+    name = model.rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise ConfigurationError(f"{model!r} is no model's name")
+    return url.replace("{model}", quote(name, safe="@-._~"))
+
+
+def stream_url(url: str) -> str:
+    """The address of streams beside a full endpoint, in the families whose address says which it is."""
+    url = re.sub(r"/converse(?=$|\?)", "/converse-stream", url)
+    return url.replace(":generateContent", ":streamGenerateContent?alt=sse").replace(":rawPredict", ":streamRawPredict")
+
+
 def missing_variables(row: ProviderRow, config: LLMConfig, *, family: str | None = None) -> list[str]:
     """What the address of one family still needs, ``AWS_REGION or AWS_DEFAULT_REGION`` each; [] when nothing."""
     template = row.family_urls.get(family or row.families[0], row.base_url) or ""
@@ -107,14 +147,40 @@ def auth_header(auth: str, key: str) -> tuple[str, Secret]:
     return name, Secret(f"{scheme} {key}" if scheme else key)
 
 
+def is_address_of(row: ProviderRow, given: str, family: str, *, full: bool) -> bool:
+    """Whether a user's address tells its family: a full endpoint by its end, a base URL that no other family has."""
+    path = urlsplit(given).path.rstrip("/")
+    if full:
+        # A row's own path may end in another way than the family's: Claude on Vertex AI answers at ...:rawPredict.
+        end = row.paths.get(family, "").rpartition("}")[2]
+        return path.endswith(_ENDS.get(family, "\n")) or (end != "" and path.endswith(end))
+    own = _own_path(row, family)
+    others = {_own_path(row, each) for each in row.families if each != family}
+    return own not in {"", *others} and path.endswith(own)
+
+
+def _own_path(row: ProviderRow, family: str) -> str:
+    """The end of a family's base URL, with what its requests put before the end that the family has everywhere."""
+    path = urlsplit(row.family_urls.get(family, row.base_url) or "").path + _between(row, family)
+    return path.rpartition("}")[2]
+
+
+def _between(row: ProviderRow, family: str) -> str:
+    """What a row puts between its base URL and the family's own path: ``/openai`` of ``/openai/chat/completions``."""
+    return row.paths.get(family, "").removesuffix(_ENDS.get(family, ""))
+
+
 def _beside(row: ProviderRow, given: str, family: str) -> str:
     base = given.rstrip("/")
+    if family != row.families[0] and is_address_of(row, base, family, full=False):
+        return base.removesuffix(_between(row, family))
     if not base.endswith(row.version_path):
         base += row.version_path
     other = row.family_urls.get(family)
     if other is None:
         return base
-    return base.removesuffix(urlsplit(row.base_url or "").path) + urlsplit(other).path
+    own, there = urlsplit(row.base_url or "").path, urlsplit(other).path
+    return base + there.removeprefix(own) if there.startswith(own) else base.removesuffix(own) + there
 
 
 def _shown(template: str, row: ProviderRow) -> str:

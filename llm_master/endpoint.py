@@ -75,6 +75,12 @@ class Endpoint:
         copy.headers.update(extra)
         return copy
 
+    def signed(self, headers: Mapping[str, str], secrets: tuple[str, ...]) -> Endpoint:
+        """The same endpoint with the headers that sign one request, and what must be masked of them."""
+        copy = self.with_headers(headers)
+        copy.secrets = (*self.secrets, *secrets)
+        return copy
+
     def at(self, url: str) -> Endpoint:
         """The same headers for another address of the same origin; raises ConfigurationError for another origin."""
         found = URL(url, encoded=True)

@@ -18,12 +18,16 @@ import importlib
 import re
 import threading
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from llm_master.errors import ConfigurationError, MissingKeyError
 
-__all__ = ["SigV4Signer", "Signer", "region_of"]
+if TYPE_CHECKING:
+    from llm_master.config import LLMConfig
+    from llm_master.rows import ProviderRow
+
+__all__ = ["SigV4Signer", "Signer", "from_config", "region_of"]
 
 _INSTALL = "pip install 'llm-master[bedrock]'"
 _REGION = re.compile(r"(?:^|\.)bedrock(?:-[a-z]+)*\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.")
@@ -36,6 +40,10 @@ class Signer(Protocol):
     def fresh(self) -> bool:
         """Whether ``sign`` needs to wait for nothing."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be masked wherever a server echoes it."""
+
     def refresh(self) -> None:
         """Get credentials that are good for a while; may block, so not on an event loop's thread."""
 
@@ -47,6 +55,40 @@ def region_of(url: str) -> str | None:
     """The region in an address of Bedrock: us-east-1 in https://bedrock-runtime.us-east-1.amazonaws.com, else None."""
     found = _REGION.search((urlsplit(url).hostname or "") + ".")
     return found[1] if found else None
+
+
+def from_config(row: ProviderRow, family: str, url: str, config: LLMConfig) -> SigV4Signer | None:
+    """
+    The signer of a row's requests, by AWS_ACCESS_KEY_ID and its fellows or whatever ``botocore`` finds on first use.
+
+    Args:
+        url: where they go; an address of the user's own need not name the region.
+
+    Returns:
+        None where ``botocore`` is not installed and no AWS key is given.
+
+    Raises:
+        ConfigurationError: as ``SigV4Signer``.
+    """
+    access, secret, token = (
+        config.key_for("", (name,)) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    )
+    if access is None and secret is None:
+        try:
+            importlib.import_module("botocore")
+        except ImportError:
+            return None
+    found = config.variable_for(("AWS_REGION", "AWS_DEFAULT_REGION"))
+    host = urlsplit(row.family_urls.get(family, row.base_url) or "").hostname or ""
+    profile = config.variable_for(("AWS_PROFILE",))
+    return SigV4Signer(
+        region_of(url) or (f"{found[1]}" if found else ""),
+        access_key=access,
+        secret_key=secret,
+        session_token=token,
+        profile=f"{profile[1]}" if profile else None,
+        service="bedrock-mantle" if host.startswith("bedrock-mantle.") else "bedrock",
+    )
 
 
 class SigV4Signer:

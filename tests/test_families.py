@@ -196,8 +196,8 @@ def test_their_errors_are_typed(
 
 def test_a_family_that_a_row_lacks_is_named_with_those_it_has(fault_server: FaultServer) -> None:
     with pytest.raises(
-        ConfigurationError, match="gemini does not serve api='responses'; it serves openai_chat, gemini"
+        ConfigurationError, match="gemini does not serve api='responses'; it serves gemini, openai_chat"
     ):
         ask(fault_server, "gemini/gemini-3.8-flash", api="responses")
     fault_server.default = ok("chat")
-    assert ask(fault_server, "gemini/gemini-3.8-flash").content == "chat"
+    assert ask(fault_server, "gemini/gemini-3.8-flash", api="chat").content == "chat"

@@ -5,17 +5,18 @@ Addresses made of variables: which variable is asked for, what may stand in it, 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.behaviours import ok
+from support.behaviours import ok, status
 from support.fault_server import FaultServer
 
 from llm_master import LLMConfig, QueryLLM, RetryPolicy, UnifiedProvider
 from llm_master.addresses import auth_header, base_url, family_url, missing_variables, shown_url
 from llm_master.base_provider import row_of
-from llm_master.errors import ConfigurationError, ModelNotFoundError
+from llm_master.errors import ConfigurationError, ModelNotFoundError, NotFoundError
 from llm_master.rows import ProviderRow
 
 ROWS = {name: row_of(name) for name in UnifiedProvider.PROVIDER_CONFIGS}
@@ -48,7 +49,10 @@ SET: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {
             "openai_chat": "https://us-east5-aiplatform.googleapis.com/v1/projects/acme.com:main/locations/us-east5"
             "/endpoints/openapi",
-            "gemini": "https://us-east5-aiplatform.googleapis.com/v1/projects/acme.com:main/locations/us-east5",
+            **dict.fromkeys(
+                ("gemini", "anthropic_messages"),
+                "https://us-east5-aiplatform.googleapis.com/v1/projects/acme.com:main/locations/us-east5",
+            ),
         },
     ),
     "cloudflare": (
@@ -102,7 +106,7 @@ def test_variables_make_the_address(name: str, monkeypatch: pytest.MonkeyPatch) 
     for family, address in addresses.items():
         assert base_url(ROWS[name], LLMConfig(), family=family) == address
         assert family_url(ROWS[name], LLMConfig(), family, "/x") == address + ROWS[name].paths.get(family, "/x")
-    assert base_url(ROWS[name], LLMConfig()) == addresses["openai_chat"]
+    assert base_url(ROWS[name], LLMConfig()) == addresses[ROWS[name].families[0]]
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -113,15 +117,15 @@ def test_every_further_variable_of_a_placeholder_is_read(name: str, monkeypatch:
             with monkeypatch.context() as patch:
                 others = {v: text for v, text in variables.items() if v not in place.variables}
                 put(patch, {**others, variable: variables[place.variables[0]]})
-                assert base_url(ROWS[name], LLMConfig()) == addresses["openai_chat"]
+                assert base_url(ROWS[name], LLMConfig()) == addresses[ROWS[name].families[0]]
 
 
 def test_the_dotenv_file_gives_variables_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("AWS_REGION=us-west-2\n", encoding="utf-8")
     config = LLMConfig.from_env()
-    assert base_url(ROWS["bedrock"], config) == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    assert base_url(ROWS["bedrock"], config) == "https://bedrock-runtime.us-west-2.amazonaws.com"
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    assert base_url(ROWS["bedrock"], config) == "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1"
+    assert base_url(ROWS["bedrock"], config) == "https://bedrock-runtime.us-east-1.amazonaws.com"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ def test_the_dotenv_file_gives_variables_too(monkeypatch: pytest.MonkeyPatch, tm
 def test_the_host_of_a_google_location(location: str | None, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put(monkeypatch, {"GOOGLE_CLOUD_PROJECT": "p", **({"GOOGLE_CLOUD_LOCATION": location} if location else {})})
     found = base_url(ROWS["vertex"], LLMConfig())
-    assert found == f"https://{host}/v1/projects/p/locations/{location or 'global'}/endpoints/openapi"
+    assert found == f"https://{host}/v1/projects/p/locations/{location or 'global'}"
 
 
 @pytest.mark.parametrize(
@@ -369,27 +373,105 @@ def test_a_gateway_gets_its_own_key_and_the_upstreams(
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("asked", "path", "sent"),
     [
-        ("vertex/gemini-3-flash", "google/gemini-3-flash"),
-        ("google/gemini-3-flash", "google/gemini-3-flash"),
-        ("vertex/meta/llama-4-maas", "meta/llama-4-maas"),
-        ("perplexity/sonar", "perplexity/sonar"),
-        ("pplx:sonar", "perplexity/sonar"),
-        ("sonar", "perplexity/sonar"),
-        ("perplexity/openai/gpt-6-sol", "openai/gpt-6-sol"),
+        ("vertex/gemini-3-flash", "/publishers/google/models/gemini-3-flash:generateContent", None),
+        ("google/gemini-3-flash", "/publishers/google/models/gemini-3-flash:generateContent", None),
+        ("vertex/google/gemini-3-flash", "/publishers/google/models/gemini-3-flash:generateContent", None),
+        ("vertex/endpoints/123", "/endpoints/123:generateContent", None),
+        ("vertex/meta/llama-4-maas", "/endpoints/openapi/chat/completions", "meta/llama-4-maas"),
+        (
+            "vertex/claude-sonnet-4-5@20250929",
+            "/publishers/anthropic/models/claude-sonnet-4-5@20250929:rawPredict",
+            None,
+        ),
+        ("vertex/anthropic/claude-opus-5", "/publishers/anthropic/models/claude-opus-5:rawPredict", None),
+        ("perplexity/sonar", "/responses", "perplexity/sonar"),
+        ("pplx:sonar", "/responses", "perplexity/sonar"),
+        ("sonar", "/responses", "perplexity/sonar"),
+        ("perplexity/openai/gpt-6-sol", "/responses", "openai/gpt-6-sol"),
     ],
 )
-def test_a_vendors_name_is_put_before_a_bare_model(asked: str, sent: str, fault_server: FaultServer) -> None:
-    fault_server.default = ok("Hello.")
+def test_where_a_model_goes_and_under_what_name(
+    asked: str, path: str, sent: str | None, fault_server: FaultServer
+) -> None:
+    fault_server.default = status(404)
     config = LLMConfig(
         vertex_api_key=KEY,
         perplexity_api_key=KEY,
         base_urls={"vertex": fault_server.url, "perplexity": fault_server.url},
     )
-    response = ask(asked, config)
-    assert fault_server.requests[0].json["model"] == sent
-    assert response.model_name == asked
+    with pytest.raises(NotFoundError):
+        ask(asked, config)
+    (seen,) = fault_server.requests
+    assert (seen.path, seen.json.get("model")) == (path, sent)
+
+
+def test_claude_on_vertex_streams_at_its_own_address_with_its_version(fault_server: FaultServer) -> None:
+    fault_server.default = dataclasses.replace(ok("Hello there."), family="anthropic_messages")
+    config = LLMConfig(vertex_api_key=KEY, base_urls={"vertex": fault_server.url})
+
+    async def main() -> list[str]:
+        async with QueryLLM(config) as llm:
+            return [text async for text in await llm.query("vertex/claude-opus-5", "Hi", stream=True, max_tokens=9)]
+
+    assert "".join(asyncio.run(main())) == "Hello there."
+    (seen,) = fault_server.requests
+    assert seen.path == "/publishers/anthropic/models/claude-opus-5:streamRawPredict"
+    assert seen.json == {
+        "anthropic_version": "vertex-2023-10-16",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+    }
+    assert headers_of(fault_server)["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "path"),
+    [
+        ("gemini", "/v1beta/openai", "/v1beta/openai/chat/completions"),
+        ("gemini", "/v1beta", "/v1beta/models/m:generateContent"),
+        ("gemini", "", "/v1beta/models/m:generateContent"),
+        ("cohere", "/compatibility/v1", "/compatibility/v1/chat/completions"),
+        ("cohere", "/v2", "/v2/chat"),
+        ("bedrock", "/openai/v1", "/openai/v1/chat/completions"),
+        ("bedrock", "/anthropic/v1", "/anthropic/v1/messages"),
+        ("bedrock", "/proxy", "/proxy/model/m/converse"),
+        (
+            "vertex",
+            "/v1/projects/p/locations/l/endpoints/openapi",
+            "/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
+        ),
+    ],
+)
+def test_the_address_that_is_given_tells_the_family(name: str, url: str, path: str, fault_server: FaultServer) -> None:
+    fault_server.default = status(404)
+    with pytest.raises(NotFoundError):
+        ask(f"{name}/m", LLMConfig(**{f"{name}_api_key": KEY}, base_urls={name: fault_server.url + url}))  # type: ignore[arg-type]
+    assert fault_server.requests[0].path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("gemini", "/own/chat/completions"),
+        ("gemini", "/own/gemini-9:generateContent"),
+        ("cohere", "/own/chat"),
+        ("bedrock", "/own/messages"),
+        ("bedrock", "/own/converse"),
+        ("openai", "/own/responses"),
+        ("azure", "/openai/deployments/m/chat/completions?api-version=2024-10-21"),
+    ],
+)
+def test_a_full_endpoint_tells_its_family(
+    name: str, url: str, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault_server.default = status(404)
+    monkeypatch.setenv(f"{name.upper()}_API_URL", fault_server.url + url.replace("/m/", "/{model}/"))
+    with pytest.raises(NotFoundError):
+        ask(f"{name}/m", LLMConfig(**{f"{name}_api_key": KEY}))  # type: ignore[arg-type]
+    assert fault_server.requests[0].path == url
 
 
 @pytest.mark.parametrize("name", ["opnai/gpt-4o", "azzure/gpt-4o", "opnai:gpt-4o"])

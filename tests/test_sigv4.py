@@ -24,8 +24,10 @@ from support.behaviours import status
 from support.fault_server import FaultServer
 from yarl import URL
 
+from llm_master import LLMConfig, PermissionDeniedError, QueryLLM, RetryPolicy
+from llm_master.base_provider import row_of
 from llm_master.errors import ConfigurationError, MissingKeyError
-from llm_master.sigv4 import SigV4Signer, region_of
+from llm_master.sigv4 import SigV4Signer, from_config, region_of
 from llm_master.wire import bedrock as family
 
 KEY, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "FwoGZXIvYXdzEXAMPLE=="
@@ -254,3 +256,86 @@ def test_importing_it_loads_nothing_heavy() -> None:
 )
 def test_the_region_stands_in_the_address(url: str, region: str | None) -> None:
     assert region_of(url) == region
+
+
+# Through a client -------------------------------------------------------------------------------------------------
+
+ANSWER = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "Hello."}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5},
+}
+ASKED = "bedrock/" + MODEL
+
+
+def ask(server: FaultServer, *, stream: bool = False) -> Any:
+    async def main() -> Any:
+        config = LLMConfig(base_urls={"bedrock": server.url})
+        async with QueryLLM(config, retry=RetryPolicy(max_attempts=2, base_delay=0.001)) as llm:
+            found = await llm.query(ASKED, "Hi", stream=stream)
+            return [text async for text in found] if stream else found
+
+    return asyncio.run(main())
+
+
+@pytest.fixture
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_SESSION_TOKEN", TOKEN)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+
+
+@pytest.mark.usefixtures("_keys")
+def test_each_attempt_of_a_call_is_signed_anew(fault_server: FaultServer) -> None:
+    fault_server.script([status(503, {"message": "busy"}), status(200, ANSWER)])
+    found = ask(fault_server)
+    assert (found.content, found.usage.input_tokens) == ("Hello.", 3)
+    assert len(fault_server.requests) == 2
+    for seen in fault_server.requests:
+        headers = dict(seen.headers)
+        authorization = headers["Authorization"]
+        assert "/eu-west-1/bedrock/aws4_request" in authorization
+        assert headers["X-Amz-Security-Token"] == TOKEN
+        url = fault_server.url + family.path(MODEL, False)
+        assert authorization.endswith(expected_signature("POST", url, headers, seen.body, authorization))
+
+
+@pytest.mark.usefixtures("_keys")
+def test_a_streamed_call_is_signed_for_its_own_address(fault_server: FaultServer) -> None:
+    fault_server.default = status(403, {"message": f"{SECRET} {TOKEN} is not authorized"})
+    with pytest.raises(PermissionDeniedError) as caught:
+        ask(fault_server, stream=True)
+    seen = fault_server.requests[0]
+    headers = dict(seen.headers)
+    assert seen.path == family.path(MODEL, True)
+    url = fault_server.url + seen.path
+    assert headers["Authorization"].endswith(
+        expected_signature("POST", url, headers, seen.body, headers["Authorization"])
+    )
+    assert SECRET not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_without_any_credentials_nothing_is_sent(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    with pytest.raises(MissingKeyError, match="AWS_BEARER_TOKEN_BEDROCK"):
+        ask(fault_server)
+    assert fault_server.requests == []
+
+
+@pytest.mark.usefixtures("_keys")
+def test_a_bearer_key_goes_before_a_signature(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "bedrock-api-key-0123456789")
+    fault_server.default = status(200, ANSWER)
+    ask(fault_server)
+    assert dict(fault_server.requests[0].headers)["Authorization"] == "Bearer bedrock-api-key-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("api", "service"), [("bedrock", "bedrock"), ("openai_chat", "bedrock"), ("anthropic_messages", "bedrock-mantle")]
+)
+@pytest.mark.usefixtures("_keys")
+def test_the_service_that_is_signed_for(api: str, service: str) -> None:
+    row = row_of("bedrock")
+    found = from_config(row, api, "https://proxy.example/x", LLMConfig())
+    assert repr(found) == f"SigV4Signer('eu-west-1', service={service!r})"

@@ -71,6 +71,8 @@ def encode(request: Request, dialect: MessagesDialect) -> bytes:
         _write_system(draft, system)
     for name, value in dialect.defaults.items():
         body.setdefault(name, value)
+    if not dialect.model_in_body:
+        del body["model"]
     if request.stream:
         body["stream"] = True
     if extra_body:
