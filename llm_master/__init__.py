@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         ToolCallEvent,
         UsageEvent,
     )
+    from llm_master.explanation import Explanation
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
     from llm_master.policy.hedge import HedgePolicy
@@ -108,6 +109,7 @@ __all__ = [
     "DiscardEvent",
     "EmbeddingResponse",
     "EndEvent",
+    "Explanation",
     "FallbackEvent",
     "HedgePolicy",
     "Image",
@@ -199,6 +201,7 @@ _HOMES = {
                 "StreamEvent TextEvent ToolCallDeltaEvent ToolCallEvent UsageEvent"
             ),
         ),
+        ("explanation", "Explanation"),
         ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),
         ("policy.hedge", "HedgePolicy"),

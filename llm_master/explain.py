@@ -18,6 +18,7 @@ from llm_master.classes import Request, Usage
 from llm_master.endpoint import COMMON_HEADERS
 from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError
 from llm_master.explanation import DeploymentPlan, Explanation, LimitPlan, StepPlan
+from llm_master.model_facts import facts_of
 from llm_master.policy.estimate import estimate_input, estimate_tokens
 from llm_master.pricing import Pricer
 from llm_master.redaction import MASK, Secret, redact
@@ -234,7 +235,9 @@ class _Plan:
         plan.changes = changes_of(
             params, plan.body, made.dropped, lambda given: target.encode(request(given, drop=True))
         )
-        plan.output_tokens = _most_output(plan.body, self.call.messages, params)
+        plan.output_tokens = _most_output(target, plan.body, self.call.messages, params)
+        if target.guard is not None and target.guard.notice is not None:
+            findings.append(target.guard.notice)
         plan.cost_bound = _bound(plan, target, data, findings)
 
     def _refused(self, plan: DeploymentPlan, error: LLMError, findings: list[str]) -> None:
@@ -311,17 +314,20 @@ def _limits(limiter: Any, limits: tuple[Any, ...]) -> tuple[LimitPlan, ...]:
     return tuple(found)
 
 
-def _most_output(body: Mapping[str, Any], messages: Any, params: dict[str, Any]) -> int | None:
-    """The most tokens of an answer by the limit that is sent, times the answers; None when none is sent."""
+def _most_output(target: Any, body: Mapping[str, Any], messages: Any, params: dict[str, Any]) -> int | None:
+    """The most tokens of all answers by the limit that is sent, else by the model's own; None when none is known."""
     places = (body, *(each for each in body.values() if isinstance(each, dict)))
     sent = [value for place in places for name in _LIMITS if isinstance(value := place.get(name), int) and value > 0]
-    if not sent:
-        return None
-    # A thinking budget may come on top of the limit.
-    stated = estimate_tokens(messages, params) - estimate_input(messages, params)
-    answers = params.get("n") if isinstance(params.get("n"), int) else 1
-    limited = any(params.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-    return max(max(sent) * max(answers or 1, 1), stated if limited else 0)
+    given = params.get("n")
+    answers = given if isinstance(given, int) and given > 0 else 1
+    if sent:
+        # A thinking budget may come on top of the limit.
+        stated = estimate_tokens(messages, params) - estimate_input(messages, params)
+        limited = any(params.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+        return max(max(sent) * answers, stated if limited else 0)
+    found = facts_of(target.row.name, target.model, own_server=target.row.key_optional)
+    most = found.facts.max_output if found.certain else None
+    return None if most is None else most * answers
 
 
 def _bound(plan: DeploymentPlan, target: Any, data: bytes, findings: list[str]) -> Decimal | None:
@@ -340,6 +346,9 @@ def _bound(plan: DeploymentPlan, target: Any, data: bytes, findings: list[str]) 
         )
         return None
     if plan.output_tokens is None and not target.row.free:
-        findings.append(f"{target.asked!r} is sent no output limit, so its cost has no bound; give max_tokens=")
+        findings.append(
+            f"{target.asked!r} is sent no output limit and its own is not known, so its cost has no bound; give"
+            " max_tokens="
+        )
         return None
     return max(known)

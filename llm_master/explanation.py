@@ -231,7 +231,7 @@ def _deployment_lines(plan: DeploymentPlan) -> list[str]:
         if change.how != "same":
             sent = f" -> {', '.join(change.sent)}" if change.sent else ""
             lines.append(f"  {change.how}: {change.given or ''}{sent}".replace(":  ->", ":"))
-    output = "no limit is sent for what comes" if plan.output_tokens is None else f"at most {plan.output_tokens}"
+    output = "no limit is known for what comes" if plan.output_tokens is None else f"at most {plan.output_tokens}"
     lines.append(f"  tokens: about {plan.input_tokens} in, {output} out; cost: {_cost(plan.cost_bound)}")
     lines += [_limit_line(limit) for limit in plan.limits]
     if plan.health is not None:

@@ -24,6 +24,7 @@ from support.fault_server import FaultServer
 from llm_master import (
     BaseLLMProvider,
     ConfigurationError,
+    Explanation,
     InvalidRequestError,
     Limit,
     LLMConfig,
@@ -37,7 +38,8 @@ from llm_master import (
     UnsupportedParameterError,
 )
 from llm_master.base_provider import row_of
-from llm_master.explanation import Change, Explanation
+from llm_master.explanation import Change
+from llm_master.model_facts import facts_of
 from llm_master.policy.limits import MemoryLimiter
 from llm_master.settings_parts import Deployment
 
@@ -423,8 +425,10 @@ def test_the_cost_is_bounded_by_the_estimate_and_the_limit_of_the_answer() -> No
 
 
 def test_what_a_bound_lacks_is_said() -> None:
-    llm = client("openai", "groq")
-    unlimited = llm.explain("gpt-4o", "Hi")
+    priced = ModelConfig(input_price_per_million=1.0, output_price_per_million=1.0)
+    llm = client("openai", "groq", registry={"groq/no-limit-known": priced})
+    unlimited = llm.explain("groq/no-limit-known", "Hi")
+    assert unlimited.first.output_tokens is None
     assert unlimited.cost_bound is None
     assert any("max_tokens" in finding for finding in unlimited.findings)
     unpriced = llm.explain("groq/no-such-model", "Hi", max_tokens=5)
@@ -433,6 +437,27 @@ def test_what_a_bound_lacks_is_said() -> None:
     assert llm.explain("gpt-4o", "Hi", max_tokens=5, fallback_model="groq/no-such-model").cost_bound is None
     free = llm.explain("local", "Hi", max_tokens=5)
     assert free.cost_bound == 0
+
+
+def test_without_a_limit_the_models_own_bounds_the_cost() -> None:
+    found = client().explain("gpt-4o", "Hi")
+    most = facts_of("openai", "gpt-4o").facts.max_output
+    assert most is not None
+    assert found.first.output_tokens == most
+    limited = client().explain("gpt-4o", "Hi", max_tokens=most)
+    assert found.cost_bound == limited.cost_bound is not None
+
+
+def test_a_limit_above_the_models_own_is_lowered_and_said() -> None:
+    most = facts_of("openai", "gpt-4o").facts.max_output
+    assert most is not None
+    found = client().explain("gpt-4o", "Hi", max_tokens=most + 1, drop_params=True)
+    assert found.body["max_completion_tokens"] == most
+    assert found.dropped == (f"max_tokens={most + 1}->{most}",)
+    assert Change(given="max_tokens", sent=("max_completion_tokens",), how="changed") in found.first.changes
+    refused = client().explain("gpt-4o", "Hi", max_tokens=most + 1)
+    assert not refused.sendable
+    assert str(most) in refused.findings[0]
 
 
 def test_a_marked_cache_is_bounded_by_the_price_of_writing_it() -> None:

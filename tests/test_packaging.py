@@ -47,6 +47,7 @@ PUBLIC = [
     "DiscardEvent",
     "EmbeddingResponse",
     "EndEvent",
+    "Explanation",
     "FallbackEvent",
     "HedgePolicy",
     "Image",
