@@ -186,6 +186,9 @@ def _finish(answer: Answer, gathered: Gathered, plan: Plan, notes: list[str]) ->
     if status in _WAITING:
         notes.append(f"the answer is {status}: it runs in the background and has to be asked for by its id")
         return "pause"
+    if status is None and not gathered.items:
+        # Nothing is said, and nothing tells that this was all.
+        return "error"
     if status not in ("completed", None):
         notes.append(f"unknown status {str(status)[:80]!r} read as 'completed'")
     if gathered.calls:

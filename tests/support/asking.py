@@ -10,9 +10,10 @@ import hashlib
 from typing import Any
 
 from llm_master import Attempt, LLMConfig, LLMError, LLMResponse, LLMStream, QueryLLM, RetryPolicy, Timeouts
+from llm_master.base_provider import row_of
 from llm_master.policy.budget import BudgetPolicy, shared_budget
 from llm_master.policy.limits import MemoryLimiter
-from support.bodies import CHAT, MESSAGES, Family
+from support.bodies import BEDROCK, CHAT, COHERE, GEMINI, MESSAGES, RESPONSES, Family
 from support.exchange import Seen
 from support.fault_server import FaultServer
 from support.matrix import FALLBACK, LIMITS, Manner
@@ -36,9 +37,16 @@ __all__ += ["serve", "tasks_left"]
 __all__ = ["FAST", "HI", "KEYS", "MODELS", "PROVIDERS", "Told", "ask", "client", "key_id", "other", "requests_of"]
 __all__ += ["run", "serve", "tasks_left"]
 
-MODELS: dict[Family, str] = {CHAT: "openai/gpt-4o-mini", MESSAGES: "anthropic/claude-sonnet-4-5"}
-PROVIDERS: dict[Family, str] = {CHAT: "openai", MESSAGES: "anthropic"}
-KEYS: dict[Family, str] = {CHAT: "sk-matrix-0123456789abcdef", MESSAGES: "sk-ant-matrix-0123456789abcdef"}
+MODELS: dict[Family, str] = {
+    CHAT: "openai/gpt-4o-mini",
+    MESSAGES: "anthropic/claude-sonnet-4-5",
+    RESPONSES: "perplexity/sonar",
+    GEMINI: "gemini/gemini-2.5-flash",
+    COHERE: "cohere/command-a-03-2025",
+    BEDROCK: "bedrock/amazon.nova-lite-v1:0",
+}
+PROVIDERS: dict[Family, str] = {family: model.partition("/")[0] for family, model in MODELS.items()}
+KEYS: dict[Family, str] = {family: f"sk-{name}-matrix-0123456789abcdef" for family, name in PROVIDERS.items()}
 HI = [{"role": "user", "content": "Say hello."}]
 FAST = RetryPolicy(max_attempts=3, base_delay=0.01, max_delay=0.03)
 
@@ -85,13 +93,14 @@ def serve(server: FaultServer, family: Family, script: Any, prefix: str = "") ->
 
 
 def client(server: FaultServer, prefix: str = "", **options: Any) -> QueryLLM:
-    """A client both of whose providers are the server; ``base_urls`` replaces addresses."""
+    """A client all of whose providers are the server; ``base_urls`` replaces addresses."""
     # Retries are rationed over the whole process; here each call shall have those that it needs.
     budget = shared_budget()
     budget.policy = BudgetPolicy(floor=10_000)
     budget.reset_after_fork()
     urls = {name: f"{server.url}{prefix}/{name}" for name in PROVIDERS.values()} | options.pop("base_urls", {})
-    config = LLMConfig(openai_api_key=KEYS[CHAT], anthropic_api_key=KEYS[MESSAGES], base_urls=urls)
+    keys: dict[str, Any] = {row_of(name).api_key_attr or "": KEYS[family] for family, name in PROVIDERS.items()}
+    config = LLMConfig(**keys, base_urls=urls)
     # Limits of its own: what a server's headers say of one test holds for no other that runs at the same time.
     options.setdefault("retry", FAST)
     return QueryLLM(config, limiter=MemoryLimiter(), **options)

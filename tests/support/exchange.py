@@ -5,6 +5,7 @@ One request and its answer on a raw socket: what arrived, and the verbs with whi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
@@ -164,7 +165,9 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """Send FIN and wait for the client's, so that its conduct is still seen."""
         if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+            # A client that has reset the connection a moment ago has been heard, or will be.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
 
     def reset(self) -> None:
         """Send RST."""

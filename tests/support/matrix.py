@@ -71,7 +71,7 @@ class Way:
 
     def errors(self, family: Family) -> tuple[str, ...]:
         """The classes that may be recorded."""
-        found = self.error[family] if isinstance(self.error, dict) else self.error
+        found = self.error.get(family, tuple(self.error.values())) if isinstance(self.error, dict) else self.error
         return (found,) if isinstance(found, str) else found
 
     @property
