@@ -74,6 +74,9 @@ class Caching:
         ]
         fallbacks = [(other.pool.asked, other.params) for other in steps[1:]]
         more = [call.drop_params, api, fallbacks, sorted(call.fallback_on)]
+        # The shape that a provider's settings ask for is no part of the parameters.
+        presets = [target.presets for target in targets if getattr(target, "presets", None) is not None]
+        more += [each.response_format for each in presets if each.response_format is not None]
         return cache_key(repr(sorted(identity)), call.messages, step.params, call.tags, headers=call.headers, more=more)
 
     async def whole(self, call: Call, steps: list[Step], limits: aiohttp.ClientTimeout, key: str) -> LLMResponse:

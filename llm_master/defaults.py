@@ -129,8 +129,15 @@ def _provider(name: str, tables: Tables) -> str:
 
 def _names_a_provider(model_name: str, tables: Tables) -> bool:
     """Whether a name begins with a provider's, right or misspelt: that one was meant, and no other is asked."""
-    prefix = model_name.replace(":", "/").partition("/")
-    return bool(prefix[1]) and bool(difflib.get_close_matches(prefix[0].lower(), tables.names(), 1, _NEAR))
+    first, slash, _ = model_name.replace(":", "/").partition("/")
+    prefix = _letters(first.lower())
+    near = difflib.get_close_matches(first.lower(), tables.names(), 1, _NEAR) if slash else []
+    # With other dashes it is no mistake: meta-llama/... is how models of that maker are called everywhere.
+    return bool(near) and all(_letters(each) != prefix for each in near)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name))
 
 
 def _is_rows_own(route: Route, tables: Tables) -> bool:

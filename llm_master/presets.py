@@ -136,7 +136,7 @@ def _setting(row: ProviderRow, config: LLMConfig, given: Mapping[str, Any], name
     if given.get(name) is not None:
         return given[name], f"{name} of [providers.{row.name}]"
     if row.given.get(name) is not None:
-        return row.given[name], f"add_provider({name}=...)"
+        return row.given[name], f"add_provider({row.name!r}, {name}=...)"
     names = (row.name, *row.aliases)
     found = config.variable_for([f"{_prefix(each)}_{name.upper()}" for each in names])
     # No secret: errors show it.

@@ -66,7 +66,8 @@ def _mark_messages(request: Request, *, tools: bool, parts: bool) -> None:
     hours = max((place for place, mark in own if isinstance(mark, Mapping) and mark.get("ttl") == "1h"), default=None)
     marked = {place for place, _ in own}
     made, turns = list(messages), [at for at, each in enumerate(messages) if _is_turn(each, tools_too=not parts)]
-    wanted: list[_Place] = [_place(at, each) for at, each in enumerate(messages) if each.get("role") in _SYSTEM][-1:]
+    system = [at for at, each in enumerate(messages) if each.get("role") in _SYSTEM and each.get("content")]
+    wanted: list[_Place] = [_place(at, messages[at]) for at in system[-1:]]
     last_tool = max((at for at, tool in enumerate(offered) if _can_mark(tool)), default=None)
     if tools and last_tool is not None:
         wanted.append((0, last_tool))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -117,19 +117,20 @@ def made(name: str, implementation: Any, kwargs: Mapping[str, Any], config: LLMC
     """
     if is_provider(implementation):
         return implementation
-    parameters = _parameters(implementation)
+    signature = _signature(implementation)
+    parameters = signature.parameters if signature is not None else {}
     given = dict(kwargs)
     if "settings" in parameters and "settings" not in given:
         plain = {key: value for key, value in given.items() if key not in SETTINGS}
         given = {"settings": _settings(name, given, config), **plain}
-    elif not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+    elif signature is not None and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         # A setting that the class does not know is for those that do.
         given = {key: value for key, value in given.items() if key not in SETTINGS or key in parameters}
     if "config" in parameters and "config" not in given:
         given["config"] = config
     try:
-        if parameters:
-            inspect.signature(implementation).bind(**given)
+        if signature is not None:
+            signature.bind(**given)
     except TypeError as error:
         raise ConfigurationError(
             f"{name}: {getattr(implementation, '__name__', implementation)!r} cannot be made from the arguments of"
@@ -145,17 +146,16 @@ def is_provider(value: Any) -> bool:
 
 def takes_arguments(implementation: Any) -> bool:
     """Whether a class can be given a configuration."""
-    try:
-        return bool(inspect.signature(implementation).parameters)
-    except (TypeError, ValueError):
-        return True
+    signature = _signature(implementation)
+    return signature is None or bool(signature.parameters)
 
 
-def _parameters(implementation: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def _signature(implementation: Any) -> inspect.Signature | None:
+    """What a class or function takes, None where Python cannot tell."""
     try:
-        return inspect.signature(implementation).parameters
+        return inspect.signature(implementation)
     except (TypeError, ValueError):
-        return {}
+        return None
 
 
 def _settings(name: str, kwargs: Mapping[str, Any], config: LLMConfig) -> GivenSettings:
