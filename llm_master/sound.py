@@ -54,11 +54,11 @@ def sound_mime(data: bytes) -> str | None:
     for magic, mime in _MAGIC:
         if data.startswith(magic):
             return mime
-    # A frame begins with eleven set bits (twelve with AAC); the layer is 0 with AAC and never with MP3.
+    # A frame begins with eleven set bits (twelve with AAC); layers II and III are MP2 and MP3, and FF FE is UTF-16.
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
         if data[1] & 0xF6 == 0xF0:
             return "audio/aac"
-        return "audio/mpeg" if data[1] & 0x06 else None
+        return "audio/mpeg" if data[1] & 0x06 in (0x02, 0x04) else None
     return None
 
 
