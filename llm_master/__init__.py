@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         TranscriptWord,
     )
     from llm_master.base_provider import AnthropicProvider, BFLProvider, OpenAIProvider, UnifiedProvider, add_provider
+    from llm_master.capabilities import Capabilities
     from llm_master.classes import (
         Attempt,
         BaseLLMProvider,
@@ -100,6 +101,7 @@ __all__ = [
     "BreakerPolicy",
     "CacheSettings",
     "CallEvent",
+    "Capabilities",
     "ConfigurationError",
     "ContentModerationError",
     "ContentPolicyError",
@@ -181,6 +183,7 @@ _HOMES = {
             ),
         ),
         ("base_provider", "AnthropicProvider BFLProvider OpenAIProvider UnifiedProvider add_provider"),
+        ("capabilities", "Capabilities"),
         ("classes", "Attempt BaseLLMProvider Image LLMResponse ModelConfig ModelRegistry ToolCall Usage"),
         ("config", "LLMConfig"),
         (

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.capability_matrix import FOLDER, FUTURE, matrix
 
 from llm_master import LLMConfig, QueryLLM
 from llm_master.base_provider import UnifiedProvider, row_of
@@ -21,7 +22,6 @@ from llm_master.classes import Request
 from llm_master.errors import ConfigurationError, ModelNotFoundError, UnsupportedParameterError
 from llm_master.families import FAMILIES, dialect_of
 from llm_master.model_facts import ANY, facts_of, plain
-from support.capability_matrix import FOLDER, FUTURE, matrix
 
 FILES = load_facts()
 ENTRIES = [

@@ -21,9 +21,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("media",),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "fetch_rules", "catalogue", "toml_lines"),
-        *("dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
+        *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
     ),
-    ("answers",),
+    ("answers", "file_input"),
     (
         "addresses",
         "drawing",

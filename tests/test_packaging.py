@@ -38,6 +38,7 @@ PUBLIC = [
     "BreakerPolicy",
     "CacheSettings",
     "CallEvent",
+    "Capabilities",
     "ConfigurationError",
     "ContentModerationError",
     "ContentPolicyError",

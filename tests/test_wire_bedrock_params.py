@@ -112,7 +112,7 @@ def test_many_models_do_not_fill_the_memory() -> None:
         (NOVA, "thinking_budget", 5000, "use a model that does"),
         (OPUS55, "reasoning_effort", "none", "'low' is the least"),
         (OSS, "thinking_budget", 0, "'low' is the least"),
-        (NOVA2, "reasoning_effort", "utmost", "minimal"),
+        (NOVA2, "reasoning_effort", "utmost", "the nearest being 'medium'"),
         (S37, "thinking_budget", -1, "give one"),
         (CLAUDE, "thinking_budget", 100, "1024"),
         (TITAN, "response_format", SCHEMA, "JSON in the prompt"),
@@ -354,8 +354,8 @@ def test_media_that_the_model_does_not_take(model: str, kind: str, part: dict[st
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "fetches nothing"),
-        ({"type": "image_url", "image_url": {"url": "data:image/bmp;base64,AAAA"}}, "png, jpeg, gif, webp"),
+        ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "does not fetch an image by its address"),
+        ({"type": "image_url", "image_url": {"url": "data:image/bmp;base64,AAAA"}}, "image/png, image/jpeg, image/gif, image/webp"),
         ({"type": "image_url", "image_url": {}}, "without a url"),
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}, "no data"),
         ({"type": "file", "file": {"file_id": "file-123"}}, "fetches nothing"),

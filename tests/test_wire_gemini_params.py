@@ -203,7 +203,7 @@ def test_thinking(model: str, params: dict[str, Any], found: dict[str, Any]) -> 
         (LITE_25, "thinking_budget", 30_000, "not between 512 and 24576", budget(24_576)),
         (NEW, "reasoning_effort", "none", "reasoning_effort='low' is the least", {"thinkingLevel": "LOW"}),
         (FLASH_3, "thinking", False, "reasoning_effort='minimal' is the least", {"thinkingLevel": "MINIMAL"}),
-        (NEW, "reasoning_effort", "enormous", "give one of none, minimal", None),
+        (NEW, "reasoning_effort", "enormous", "the nearest being 'medium'", None),
         (GEMMA, "reasoning_effort", "low", "does not think", None),
         (GEMMA, "thinking_budget", 512, "does not think", None),
         (GEMMA, "thinking", {"type": "adaptive"}, "does not think", None),

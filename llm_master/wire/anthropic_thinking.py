@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_master.efforts import advice
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.anthropic_draft import Draft
 
@@ -65,7 +66,11 @@ def _write_effort(draft: Draft, effort: Any) -> None:
         _switch_off(draft, "reasoning_effort")
         return
     if effort not in BUDGETS:
-        draft.refuse("reasoning_effort", f"{effort!r} is no effort", f"give one of none, {', '.join(_EFFORTS)}")
+        known = draft.rules.effort or _EFFORTS
+        rests = draft.rules.no_thinking or not draft.rules.always_thinking or draft.rules.between_tools
+        draft.refuse(
+            "reasoning_effort", f"{effort!r} is no effort", advice(effort, ("none", *known) if rests else known)
+        )
         return
     rules = draft.rules
     if rules.no_thinking:
@@ -136,7 +141,11 @@ def _switch_off(draft: Draft, parameter: str) -> None:
     if rules.between_tools:
         draft.body["thinking"] = {"type": "between_tools"}
     elif rules.always_thinking:
-        draft.refuse(parameter, "its thinking cannot be switched off", "reasoning_effort='low' is the least")
+        draft.refuse(
+            parameter,
+            "its thinking cannot be switched off",
+            f"reasoning_effort={(rules.effort or _EFFORTS)[0]!r} is the least",
+        )
     else:
         draft.body["thinking"] = {"type": "disabled"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_master.dialect_bedrock import Mode, Reasoning
+from llm_master.efforts import advice
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.bedrock_draft import Draft
 
@@ -75,7 +76,7 @@ def _switch_off(draft: Draft, name: str, ways: Reasoning | None) -> None:
 
 def _write_effort(draft: Draft, effort: Any, ways: Reasoning | None) -> None:
     if effort not in BUDGETS:
-        draft.refuse("reasoning_effort", f"{effort!r} is no effort", f"give one of none, {', '.join(_EFFORTS)}")
+        draft.refuse("reasoning_effort", f"{effort!r} is no effort", advice(effort, _known(ways)))
     elif ways is None:
         draft.refuse("reasoning_effort", "it is not known to reason", "use a model that does")
     elif ways.by_effort is not None:
@@ -92,6 +93,13 @@ def _write_effort(draft: Draft, effort: Any, ways: Reasoning | None) -> None:
         # The budget is part of max_tokens; half of it is kept for the answer.
         budget = BUDGETS[effort] if limit is None else max(_LEAST_BUDGET, min(BUDGETS[effort], limit // 2))
         _reason_with(draft, budget, ways.by_budget)
+
+
+def _known(ways: Reasoning | None) -> tuple[str, ...]:
+    """The words that come to something, for the message on one that does not."""
+    own = ways.by_effort.efforts if ways is not None and ways.by_effort is not None else ()
+    rests = ways is None or ways.off is not None
+    return (*(("none",) if rests else ()), *(own or _EFFORTS))
 
 
 def _reason_at(draft: Draft, effort: str, mode: Mode) -> None:

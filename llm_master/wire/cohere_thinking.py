@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_master.efforts import advice
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.cohere_draft import Draft
 
@@ -58,7 +59,7 @@ def _effort(value: Any, draft: Draft) -> dict[str, Any] | None:
     if value == "none":
         return {"type": "disabled"}
     if value not in budgets:
-        draft.refuse("reasoning_effort", f"{value!r} is no effort", f"give one of none, {', '.join(budgets)}")
+        draft.refuse("reasoning_effort", f"{value!r} is no effort", advice(value, ("none", *budgets)))
         return None
     budget = budgets[value]
     if budget is None:

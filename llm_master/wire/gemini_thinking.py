@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_master.efforts import advice
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.gemini_draft import Draft, camel_keys
 
@@ -58,7 +59,10 @@ def _from_effort(draft: Draft, name: str, effort: Any) -> dict[str, Any]:
     if effort == "none":
         return _switch_off(draft, name)
     if effort not in BUDGETS:
-        draft.refuse(name, f"{effort!r} is no effort", f"give one of none, {', '.join(_EFFORTS)}")
+        known = draft.rules.levels if draft.rules.thinking == "level" else _EFFORTS
+        draft.refuse(
+            name, f"{effort!r} is no effort", advice(effort, ("none", *known) if draft.rules.can_rest else known)
+        )
         return {}
     if _cannot_think(draft, name):
         return {}

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from llm_master.classes import Request
+from llm_master.efforts import advice
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.rows import ChatDialect
 from llm_master.wire.openai_chat_plan import LIMITS, Plan
@@ -157,7 +158,7 @@ def _settle_effort(given: dict[str, Any], dialect: ChatDialect, refusals: _Refus
         nearest = _nearest(effort, known)
         if nearest is None:
             del given["reasoning_effort"]
-            refusals.refuse("reasoning_effort", f"={effort!r}", f"it takes {', '.join(known)}")
+            refusals.refuse("reasoning_effort", f"={effort!r}", advice(effort, known))
             return dialect.reasons
         refusals.left_out.append(f"reasoning_effort={effort}->{nearest}")
         taken = nearest
@@ -196,6 +197,11 @@ def _settle_tools(given: dict[str, Any], dialect: ChatDialect, refusals: _Refusa
             "tool_choice", f"={word!r}{while_reasoning}", "the nearest it takes is 'auto'", f"tool_choice={word}->auto"
         )
         given["tool_choice"] = "auto"
+    if choice == "none" and given.get("tools") and "barred_tools" in refused:
+        # Without tools it calls none, which is what was asked for.
+        refusals.refuse("tool_choice", "='none'", "leave tools out", "tools")
+        for name in _TOOLS:
+            given.pop(name, None)
     return reasoning
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_master.dialect_responses import ResponsesDialect
+from llm_master.efforts import advice
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.openai_responses_plan import Refusals
 
@@ -117,7 +118,7 @@ def _fitting(parameter: str, effort: str, dialect: ResponsesDialect, refusals: R
         return effort
     nearest = _nearest(effort, known)
     if nearest is None:
-        refusals.refuse(parameter, f"={effort!r}", f"it takes {', '.join(known)}")
+        refusals.refuse(parameter, f"={effort!r}", advice(effort, known))
     else:
         refusals.note(f"{parameter}={effort}->{nearest}")
     return nearest

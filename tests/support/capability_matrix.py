@@ -1,7 +1,7 @@
 """
 What every listed model takes, as it was when somebody last looked: one file a provider in ``tests/capabilities``.
 
-After a change of rows, dialects or facts: ``python tests/support/capability_matrix.py``, and read what ``git diff`` says.
+After a change of rows, dialects or facts run ``python tests/support/capability_matrix.py``, and read ``git diff``.
 """
 
 from __future__ import annotations
