@@ -14,7 +14,7 @@ from llm_master.engine import shared_limiter
 from llm_master.policy.budget import shared_budget
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
-_OURS = ("LLM_MASTER_STATE_DIR",)
+_OURS = ("LLM_MASTER_STATE_DIR", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
 
 
 @pytest.fixture(autouse=True)
