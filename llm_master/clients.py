@@ -159,13 +159,9 @@ def _anthropic(target: Target, headers: dict[str, str]) -> Any:
 def _gemini(target: Target, headers: dict[str, str]) -> Any:
     genai = _package("google.genai", target, "google-genai")
     base = str(target.url).rpartition("/models/")[0].removesuffix("/publishers/google")
-    # Without retries of its own the package still repeats what fails below HTTP, but for a client that it is given.
+    # The package makes no retries unless it is told to, but what fails below HTTP it repeats, if the HTTP is its own.
     http_client = _package("httpx", target, "google-genai").AsyncClient(timeout=None)
-    options: dict[str, Any] = {
-        "headers": headers,
-        "retry_options": {"attempts": 1},
-        "httpx_async_client": http_client,
-    }
+    options: dict[str, Any] = {"headers": headers, "httpx_async_client": http_client}
     found = _VERTEX.fullmatch(base)
     if found is None:
         options["base_url"], _, options["api_version"] = base.rpartition("/")

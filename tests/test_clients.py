@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.behaviours import ok, status
+from support.behaviours import ok, reset, status
 from support.fault_server import FaultServer, Seen
 
 from llm_master import ConfigurationError, LLMConfig, QueryLLM, UnifiedProvider
@@ -190,6 +190,15 @@ def test_a_client_makes_one_request(family: str, fault_server: FaultServer) -> N
     fault_server.default = status(503)
     name = next(name for name, each in ROWS if each == family)
     with pytest.raises(Exception, match=r"(?i)503|unavailable|error"):
+        used(UnifiedProvider(name, config(name, fault_server)), family)
+    assert len(fault_server.requests) == 1
+
+
+@pytest.mark.parametrize("family", sorted(ASK))
+def test_a_broken_connection_is_not_tried_again(family: str, fault_server: FaultServer) -> None:
+    fault_server.default = reset
+    name = next(name for name, each in ROWS if each == family)
+    with pytest.raises(Exception, match=r"(?i)connect|read|reset|error|^$"):
         used(UnifiedProvider(name, config(name, fault_server)), family)
     assert len(fault_server.requests) == 1
 
