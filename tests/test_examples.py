@@ -17,6 +17,7 @@ EXPECTED = {
     "add_provider": r"EchoProvider says: Is there anybody out there\?\n",
     "ask": r"(?s).*\w.*\n[1-9]\d* tokens in, [1-9]\d* out, cost 0\n",
     "fallback": r"(?s).*\w.*\nopenai error APIConnectionError\nlocal ok \n",
+    "image": r"flux-pro-1\.1 Pending 0\.5\nflux-pro-1\.1 Ready None\ncube-1\.png 70 bytes, USD 0\.04\n",
     "json_schema": r"name: .+\nage: -?\d+\n",
     "reliable": (
         r"(?s)attempt: openai (east|west) error\nretry: team-chat\nattempt: openai (?!\1)(east|west) error\n"
