@@ -35,6 +35,8 @@ __all__ = ["explain", "preview"]
 _SECRET_NAMES = ("authorization", "cookie", "key", "token", "secret", "signature", "password")
 # Where the families' bodies hold the output limit.
 _LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens"))
+# Bytes of a file that are read: more than the messages take of any kind, which is what refuses a larger one.
+_MOST_OF_A_FILE = 256 * 1024 * 1024
 _CACHE_MARKS = (b'"cache_control"', b'"cachePoint"')
 
 
@@ -270,10 +272,8 @@ def _turns(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any
 def _read(path: str) -> bytes:
     from pathlib import Path
 
-    from llm_master.image_input import MAX_IMAGE_BYTES
-
     with Path(path).open("rb") as file:
-        return file.read(MAX_IMAGE_BYTES + 1)
+        return file.read(_MOST_OF_A_FILE)
 
 
 def _urls(target: Any, stand_ins: StandIns) -> tuple[str | None, str | None]:
