@@ -13,7 +13,7 @@ from functools import cache
 
 import msgspec
 
-from llm_master.catalogue import FactsFile, ModelFacts, load_facts
+from llm_master.catalogue import FactsFile, ModelFacts, load_facts, load_models
 
 __all__ = ["Found", "facts_of", "plain"]
 
@@ -55,7 +55,8 @@ def facts_of(provider: str, model: str, *, own_server: bool = False) -> Found:
     What is known of a model at a provider; never an error.
 
     Args:
-        own_server: whether the server is the user's own, where a name says little of what is behind it.
+        own_server: whether the server is the user's own, where a name says little of what is behind it. So it is with
+            a provider of which no names are listed: deployments at Azure have any name, gateways have those of others.
     """
     return _facts_of(provider, plain(model), own_server)
 
@@ -63,6 +64,12 @@ def facts_of(provider: str, model: str, *, own_server: bool = False) -> Found:
 @cache
 def _files() -> tuple[FactsFile, ...]:
     return load_facts()
+
+
+@cache
+def _named() -> frozenset[str]:
+    """The providers whose names of models are known, and so mean the same as anywhere."""
+    return frozenset(load_models())
 
 
 @cache
@@ -92,7 +99,7 @@ def _facts_of(provider: str, name: str, own_server: bool) -> Found:
         # What one provider says of one name, such as the day it is retired, says nothing of names that are like it.
         if table is not _table(ANY) and not exact:
             continue
-        certain = exact and (not own_server or table is not _table(ANY))
+        certain = exact and (table is not _table(ANY) or (provider in _named() and not own_server))
         merged |= {field: value for field in facts.__struct_fields__ if (value := getattr(facts, field)) is not None}
         sources += cited
     return Found(

@@ -87,6 +87,8 @@ def test_one_model_has_one_plain_name(name):
         ("anthropic", "claude-opus-5-7", False),
         ("bedrock", "us.anthropic.claude-opus-5-5-v1:0", True),
         ("vllm", "gpt-4o", False),
+        ("azure", "gpt-4o", False),
+        ("openai_compatible", "gpt-4o", False),
         ("local", "smollm2-135m-instruct", True),
         ("groq", "openai/gpt-oss-120b", True),
     ],
