@@ -287,7 +287,11 @@ class Target:
         signer = self._signer
         assert signer is not None  # noqa: S101  # the callers asked
         if not signer.fresh:
-            await asyncio.to_thread(signer.refresh)
+            try:
+                await asyncio.to_thread(signer.refresh)
+            except ConfigurationError as error:
+                # Who signs does not know for whom.
+                raise type(error)(f"{self.provider} cannot serve {self.model!r}: {error}") from error
         headers = signer.sign("POST", str(endpoint.url), {"Content-Type": "application/json"}, body)
         return endpoint.signed(headers, signer.secrets)
 

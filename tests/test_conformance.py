@@ -363,9 +363,13 @@ def test_without_a_key_nothing_is_sent(
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     llm = QueryLLM(LLMConfig(base_urls={name: fault_server.url}))
-    with pytest.raises(MissingKeyError, match=row_of(name).key_variables[0]):
+    with pytest.raises(MissingKeyError, match=row_of(name).key_variables[0]) as caught:
         llm.query_sync(f"{name}/{MODEL}", HISTORY)
     llm.close()
+    text = str(caught.value)
+    assert name in text
+    assert MODEL in text
+    assert "\n" not in text
     assert fault_server.requests == []
 
 
