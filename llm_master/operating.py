@@ -72,12 +72,11 @@ def _there(via: Target, operation: Operation, endpoint: Endpoint, path: str) -> 
     path = _filled(path, via.model) if "{" in path else path
     if operation.root:
         return endpoint.at(str(endpoint.url.origin()) + path)
-    if operation.url is None or given_url(via.row, via.config) is not None:
+    url = operation.urls.get(max((part for part in operation.urls if part in via.model), key=len, default=""))
+    if url is None or given_url(via.row, via.config) is not None:
         return endpoint.at(_base(via, endpoint) + path)
     # A host of the provider's own beside the one of its chat, as its data says.
-    return Endpoint(
-        operation.url + path, endpoint.headers, provider=via.provider, model=via.model, secrets=endpoint.secrets
-    )
+    return Endpoint(url + path, endpoint.headers, provider=via.provider, model=via.model, secrets=endpoint.secrets)
 
 
 def _base(via: Target, endpoint: Endpoint) -> str:

@@ -61,7 +61,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         path: what follows the base URL of ``family``; ``{model}`` in it is the model, ``{publisher}`` its publisher.
         form: a key of ``FORMS``.
         family: whose base URL and key are used, None for the row's first; a count takes this family's chat body.
-        url: the base URL where the operation lives on a host of its own; one that the user set comes first.
+        urls: part of a model's name (``""``: any) -> base URL, where the operation lives on a host of its own; the
+            longest part wins, and an address that the user set comes first.
         root: whether the path follows the host instead of the base URL.
         template: path of the route that makes a prompt of messages, asked before a count.
         inputs: texts or documents of one request at most; tokens: their tokens together, as estimated.
@@ -75,7 +76,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     path: str
     form: str = "openai"
     family: str | None = None
-    url: str | None = None
+    urls: dict[str, str] = {}
     root: bool = False
     template: str | None = None
     inputs: int | None = None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_master.errors import ContentModerationError, InvalidRequestError
+from llm_master.errors import ContentModerationError, InvalidRequestError, NotFoundError
 from llm_master.lifecycle import Closing
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ class Services(Closing):
             messages: as for ``query``; prompt: one user message, in place of them or after them.
             params: what else the question would have, ``tools`` for example.
         """
+        from llm_master.addresses import given_url
         from llm_master.operation_calls import run
         from llm_master.operations import operation_of
         from llm_master.tokenizer import count_here
@@ -264,7 +265,13 @@ class Services(Closing):
         if not getattr(target, "counts", False) and (row is None or operation_of(row, "count") is None):
             return count_here(turns, given, pool.model)
         call = engine.call(model_name, turns, timeout=timeout)
-        return await _watched(call, run(call, [engine.Step(pool, given)], "count", None))  # type: ignore[no-any-return]  # a count's
+        try:
+            return await _watched(call, run(call, [engine.Step(pool, given)], "count", None))  # type: ignore[no-any-return]  # a count's
+        except NotFoundError:
+            # A gateway at an address of the user's own need not have every route of the provider.
+            if row is None or given_url(row, target.config) is None:
+                raise
+            return count_here(turns, given, pool.model)
 
     def count_tokens_sync(self, model_name: str, messages: Any = None, **options: Any) -> TokenCount:
         """As ``count_tokens``, for code without an event loop."""

@@ -62,7 +62,8 @@ def _encoding(model: str) -> Any:
     except ImportError:
         return None
     try:
-        name = tiktoken.encoding_name_for_model(model)
+        # Hosts put the maker before the model's own name.
+        name = tiktoken.encoding_name_for_model(model.rpartition("/")[2])
     except KeyError:
         return None
     return tiktoken.get_encoding(name) if tokenizer_file(name) is not None else None

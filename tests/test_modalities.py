@@ -371,6 +371,13 @@ def test_elsewhere_an_estimate_is_given_without_any_request(fault_server: FaultS
     assert fault_server.requests == []
 
 
+def test_a_gateway_without_the_endpoint_leaves_an_estimate(fault_server: FaultServer) -> None:
+    fault_server.route("/v1/responses/input_tokens", [status(404, {"error": {"message": "no such route"}})])
+    found = ask(fault_server, "count_tokens", "gpt-4o-mini", HELLO)
+    assert found.source == "estimate"
+    assert len(fault_server.requests) == 1
+
+
 def test_an_answer_without_a_count_is_an_error(fault_server: FaultServer) -> None:
     fault_server.route("/v1/messages/count_tokens", [status(200, {"tokens_input": 14})])
     with pytest.raises(ResponseError, match="is no count"):
@@ -428,6 +435,28 @@ def test_every_method_has_its_twin_without_an_event_loop(fault_server: FaultServ
         assert llm.rerank_sync("vllm/r", "q", ["d"]).results[0].document == "d"
         assert llm.embed_sync("openai/e", "a").embeddings == [[1.0]]
         assert llm.count_tokens_sync("gpt-4o", "a").tokens == 3
+
+
+def test_an_operation_may_live_on_a_host_of_its_own(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_master import UnifiedProvider
+
+    fault_server.route("/audio/v1/transcriptions", [status(200, {"text": "t"})])
+    fault_server.route("/mine/transcriptions", [status(200, {"text": "u"})])
+    own_host = fault_server.url.replace("127.0.0.1", "localhost") + "/audio/v1"
+    row = {
+        "base_url": "https://chat.invalid/v1",
+        "operations": {"transcribe": {"path": "/transcriptions", "urls": {"": "http://x.invalid", "whisp": own_host}}},
+    }
+    monkeypatch.setattr(UnifiedProvider, "PROVIDER_CONFIGS", {**UnifiedProvider.PROVIDER_CONFIGS, "two": row})
+    monkeypatch.setenv("TWO_API_KEY", "sk-two-0123456789")
+
+    def text(**urls: str) -> str:
+        with QueryLLM(LLMConfig(base_urls=urls)) as llm:
+            return str(llm.transcribe_sync("two/whisper", WAV).text)
+
+    assert text() == "t"
+    assert fault_server.requests[0].header("Authorization") == "Bearer sk-two-0123456789"
+    assert text(two=fault_server.url + "/mine") == "u", "an address of the user's own comes first"
 
 
 def test_a_key_that_is_echoed_is_masked(fault_server: FaultServer) -> None:

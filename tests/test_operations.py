@@ -207,3 +207,21 @@ def test_a_file_that_is_missing_or_wrong_is_no_tokenizer(tmp_path: Path, monkeyp
     assert tokenizer_file("o200k_base") is None, "tiktoken would download it anew"
     assert tokenizer_file("klingon") is None
     assert "tiktoken" not in sys.modules
+
+
+def test_fireworks_has_two_hosts_of_its_own_for_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_master.operating import _there
+    from llm_master.target import Target
+    from llm_master.transport import Transport
+
+    monkeypatch.delenv("FIREWORKS_BASE_URL", raising=False)
+    operation = operation_of(row_of("fireworks"), "transcribe")
+    assert operation is not None
+
+    def host(model: str) -> str:
+        config = LLMConfig(fireworks_api_key="fw-0123456789")
+        target = Target(row_of("fireworks"), config, Transport(), model=model, asked=model)
+        return str(_there(target, operation, asyncio.run(target.endpoint()), operation.path).url)
+
+    assert host("whisper-v3") == "https://audio-prod.api.fireworks.ai/v1/audio/transcriptions"
+    assert host("whisper-v3-turbo") == "https://audio-turbo.api.fireworks.ai/v1/audio/transcriptions"
