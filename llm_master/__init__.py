@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         UsageEvent,
     )
     from llm_master.explanation import Explanation
+    from llm_master.fetch_rules import FetchError, FetchPolicy
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
     from llm_master.policy.hedge import HedgePolicy
@@ -96,6 +97,7 @@ __all__ = [
     "AnthropicProvider",
     "Attempt",
     "AuthenticationError",
+    "BFLProvider",
     "BadRequestError",
     "BaseLLMProvider",
     "BreakerPolicy",
@@ -113,6 +115,8 @@ __all__ = [
     "EndEvent",
     "Explanation",
     "FallbackEvent",
+    "FetchError",
+    "FetchPolicy",
     "HedgePolicy",
     "Image",
     "ImageEvent",
@@ -205,6 +209,7 @@ _HOMES = {
             ),
         ),
         ("explanation", "Explanation"),
+        ("fetch_rules", "FetchError FetchPolicy"),
         ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),
         ("policy.hedge", "HedgePolicy"),

@@ -30,11 +30,11 @@ async def with_files(engine: Any, messages: Any, prompt: str | None) -> list[dic
     import asyncio
     from pathlib import Path
 
-    from llm_master.image_input import MAX_IMAGE_BYTES
+    from llm_master.file_input import MAX_FILE_BYTES
 
     def read(path: str) -> bytes:
         with Path(path).open("rb") as file:
-            return file.read(MAX_IMAGE_BYTES + 1)  # one byte more shows that it is too large
+            return file.read(MAX_FILE_BYTES + 1)  # one byte more shows that it is too large
 
     found: list[dict[str, Any]] = await asyncio.to_thread(engine.normalise, messages, prompt=prompt, read_file=read)
     return found

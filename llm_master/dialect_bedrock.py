@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from llm_master.media import MediaRule
+
 __all__ = ["BedrockDialect", "Mode", "Reasoning", "bedrock_profile"]
 
 Kind = Literal["image", "document", "video", "audio"]
@@ -83,6 +85,7 @@ class BedrockDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             nearest bound with drop_params.
         defaults: body fields sent unless the caller gives them.
         drop: parameters that cannot be taken.
+        media: kind of input -> what is taken of it, in place of ``FAMILY_MEDIA`` of this family.
         per_model: pattern -> fields that replace these for the models it matches; a longer pattern beats a shorter one.
     """
 
@@ -116,6 +119,7 @@ class BedrockDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     )
     defaults: dict[str, Any] = {}
     drop: frozenset[str] = frozenset()
+    media: dict[str, MediaRule] = {}
     per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:

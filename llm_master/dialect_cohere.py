@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from llm_master.media import MediaRule
+
 __all__ = ["CohereDialect", "cohere_profile"]
 
 
@@ -34,6 +36,7 @@ class CohereDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             nearest bound with drop_params.
         defaults: body fields sent unless the caller gives them.
         drop: parameters that this server cannot take.
+        media: kind of input -> what is taken of it, in place of ``FAMILY_MEDIA`` of this family.
         per_model: pattern -> fields that replace these for the models it matches; a longer pattern beats a shorter one.
     """
 
@@ -68,6 +71,7 @@ class CohereDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
     defaults: dict[str, Any] = {}
     drop: frozenset[str] = frozenset()
+    media: dict[str, MediaRule] = {}
     per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:

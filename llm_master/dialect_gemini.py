@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from llm_master.media import MediaRule
+
 __all__ = ["MODELS", "GeminiDialect", "GeminiModel"]
 
 _RESULT_MEDIA = ("image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain")
@@ -145,6 +147,7 @@ class GeminiDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         files: the address before the id of an uploaded file (``files/abc``); empty where there is no such store.
         tool_invocations: whether ``includeServerSideToolInvocations`` is known, which combined tools need.
         service_tiers: the values of ``serviceTier``; none where a header chooses the tier.
+        media: kind of input -> what is taken of it, in place of ``FAMILY_MEDIA`` of this family.
         most_stops: how many stop sequences are accepted.
     """
 
@@ -161,6 +164,7 @@ class GeminiDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files: str = "https://generativelanguage.googleapis.com/v1beta/"
     tool_invocations: bool = True
     service_tiers: tuple[str, ...] = ("flex", "standard", "priority")
+    media: dict[str, MediaRule] = {}
     most_stops: int = 5
 
     def __post_init__(self) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from llm_master.media import MediaRule
+
 __all__ = ["SAMPLING", "ResponsesDialect"]
 
 #: Parameters that a reasoning model refuses together; the word ``sampling`` in a dialect stands for them.
@@ -66,6 +68,7 @@ class ResponsesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         only: whether no other family of the row serves the model.
         tools_while_reasoning: whether the model takes tools while it reasons in this family only.
         only_tools: types of tools that this family alone serves; ``wanted`` reads these three.
+        media: kind of input -> what is taken of it, in place of ``FAMILY_MEDIA`` of this family.
         per_model: part of a model name -> fields of this dialect that replace these for that model; the longest part
             that occurs in the name wins. Taken by ``for_model``.
     """
@@ -97,6 +100,7 @@ class ResponsesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     only: bool = False
     tools_while_reasoning: bool = False
     only_tools: frozenset[str] = frozenset()
+    media: dict[str, MediaRule] = {}
     per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from llm_master.classes import LLMResponse, ToolCall
 from llm_master.errors import InvalidRequestError
+from llm_master.file_input import bare_part, typed_audio, typed_file
 from llm_master.image_input import MAX_IMAGE_BYTES, SOURCES, Files, image_from_path, image_part, image_url, typed_image
 from llm_master.redaction import shown
 
@@ -24,6 +25,11 @@ _PLAIN = ("user", "assistant", "system", "developer")
 _ROLES = (*_PLAIN, "tool", "function")
 _OTHER_WORDS = {"human": "user", "ai": "assistant", "model": "assistant", "bot": "assistant"}
 _TEXT_KEYS = ("content", "parts", "text")
+_MADE = {
+    **dict.fromkeys(("image_url", "input_image", "image"), typed_image),
+    **dict.fromkeys(("file", "input_file"), typed_file),
+    **dict.fromkeys(("input_audio", "audio"), typed_audio),
+}
 _IMAGE_KEYS = ("images", "image_paths", "image_details")
 
 
@@ -265,7 +271,7 @@ def _part(value: Any, where: str, files: Files) -> dict[str, Any]:
     if isinstance(value, str):
         return {"type": "text", "text": value}
     if isinstance(value, (bytes, bytearray, memoryview, os.PathLike)):
-        return image_part({}, image_url(value, where, files))
+        return bare_part(value, where, files)
     part = _as_dict(value, where)
     kind = part.get("type")
     if kind is None:
@@ -277,9 +283,8 @@ def _part(value: Any, where: str, files: Files) -> dict[str, Any]:
         if not isinstance(part.get("text"), str):
             raise InvalidRequestError(f"{where}.text must be a text, not {shown(part.get('text'))}")
         return part if kind == "text" else {**part, "type": "text"}
-    if kind not in ("image_url", "input_image", "image"):
-        return part
+    made = _MADE.get(kind)
     # A file id or a block of the Messages API means something to its own family only.
-    if part.get("file_id") is not None or isinstance(part.get("source"), dict):
+    if made is None or (part.get("file_id") is not None and kind != "input_file") or isinstance(part.get("source"), dict):
         return part
-    return typed_image(part, where, files)
+    return made(part, where, files)

@@ -8,7 +8,7 @@ import re
 from functools import cache
 from typing import Any
 
-__all__ = ["MASK", "REDACTED", "Secret", "redact", "shown"]
+__all__ = ["MASK", "REDACTED", "Secret", "key_id", "redact", "shown"]
 
 MASK = "***"
 REDACTED = "[REDACTED]"
@@ -93,6 +93,13 @@ def shown(value: object, limit: int = 60) -> str:
     # Cut before the repr is made: a data URI may have megabytes.
     text = repr(value[: limit + 1] if isinstance(value, (str, bytes)) and not isinstance(value, Secret) else value)
     return text if len(text) <= limit + 2 else f"{text[:limit]}... ({type(value).__name__})"
+
+
+def key_id(key: str | None) -> str | None:
+    """A public name of a key: the first 8 hex digits of its SHA-256, which tell keys apart and nothing more."""
+    import hashlib
+
+    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else None
 
 
 class Secret(str):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from llm_master.errors import ConfigurationError
+from llm_master.media import MediaRule
 
 __all__ = ["CachingRule", "ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
 
@@ -70,12 +71,13 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             while they reason.
         prefill: how a model is made to go on with an assistant's turn that stands last: ``turn`` needs nothing more,
             ``prefix`` marks the turn with ``"prefix": true``, ``no`` cannot.
+        media: kind of input -> what is taken of it, in place of ``FAMILY_MEDIA`` of this family.
         per_model: part of a model name -> fields of this dialect that replace these for that model; the longest part
             that occurs in the name wins. Taken by ``for_model``.
 
-    Two words in ``drop`` and ``drop_reasoning`` are no parameters: ``sampling`` is replaced by the seven of
-    ``SAMPLING`` when the row is read; ``forced_tools`` stands for ``tool_choice`` ``required`` or a named tool, whereas
-    ``auto`` and ``none`` are accepted.
+    Three words in ``drop`` and ``drop_reasoning`` are no parameters: ``sampling`` is replaced by the seven of
+    ``SAMPLING`` when the row is read; ``forced_tools`` stands for ``tool_choice`` ``required`` or a named tool,
+    ``barred_tools`` for ``none``.
     """
 
     rename: dict[str, str] = {}
@@ -105,6 +107,7 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reasons: bool = False
     drop_reasoning: frozenset[str] = frozenset()
     tools_effort: str | None = None
+    media: dict[str, MediaRule] = {}
     per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
@@ -158,6 +161,7 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             nearest bound with drop_params.
         defaults: body fields sent unless the caller gives them.
         drop: parameters that this server cannot take.
+        media: kind of input -> what is taken of it, in place of ``FAMILY_MEDIA`` of this family.
         model_in_body: whether requests name the model; else their address does.
     """
 
@@ -179,6 +183,7 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     clamp: dict[str, tuple[float, float]] = msgspec.field(default_factory=lambda: {"temperature": (0.0, 1.0)})
     defaults: dict[str, Any] = {}
     drop: frozenset[str] = frozenset()
+    media: dict[str, MediaRule] = {}
     model_in_body: bool = True
 
 

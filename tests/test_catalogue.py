@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from llm_master.catalogue import load_models, load_rows
@@ -431,7 +432,8 @@ def test_rows_are_read_anew():
 
 def test_a_dialect_may_be_like_that_of_another_row():
     assert ROWS["azure"].chat == ROWS["foundry"].chat == ROWS["openai"].chat
-    assert ROWS["foundry"].messages == ROWS["bedrock"].messages == ROWS["anthropic"].messages
+    bedrock = msgspec.structs.replace(ROWS["bedrock"].messages, media={})  # it takes other sizes, and no addresses
+    assert ROWS["foundry"].messages == bedrock == ROWS["anthropic"].messages
     assert ROWS["gemini"].chat == ROWS["vertex"].chat == ROWS["gemini_openai"].chat
     assert all("like" not in row.get(field, ()) for row in RAW.values() for field in ("chat", "messages"))
     rows = load_rows()

@@ -50,6 +50,8 @@ PUBLIC = [
     "EndEvent",
     "Explanation",
     "FallbackEvent",
+    "FetchError",
+    "FetchPolicy",
     "HedgePolicy",
     "Image",
     "ImageEvent",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.media import check_data, check_url, is_address, mime_of_name
 from llm_master.wire.anthropic_draft import Draft
 
 __all__ = ["Block", "blocks_of", "is_blank", "mark_cache", "text_of"]
@@ -24,6 +25,7 @@ _UNSENDABLE = {
     "input_video": "video",
     "video": "video",
 }
+_FAMILY = "anthropic_messages"
 _PLAIN = {"type": "text", "media_type": "text/plain"}
 _MEDIA_TYPES = {"image/jpg": "image/jpeg", "application/x-pdf": "application/pdf"}
 
@@ -139,8 +141,10 @@ def _image(part: dict[str, Any], draft: Draft) -> Block:
         draft.drop("detail")
     if url[:5].lower() == "data:":
         media_type, data = _data_url(url, "image", draft)
+        check_data(draft.dialect.media, _FAMILY, "image", media_type, data, who=draft.target)
         return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
-    if url[:8].lower().startswith(("http://", "https://")):
+    if is_address(url):
+        check_url(draft.dialect.media, _FAMILY, "image", url, who=draft.target)
         return {"type": "image", "source": {"type": "url", "url": url}}
     raise InvalidRequestError(
         f"{draft.target}: an image must be a data: or http(s) URL, not {url[:40]!r}; read the file into a data: URL"
@@ -154,12 +158,19 @@ def _file(part: dict[str, Any], draft: Draft) -> Block:
     title = {"title": file["filename"]} if file.get("filename") else {}
     if file.get("file_id"):
         return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}, **title}
-    url = file.get("file_data")
+    url = file.get("file_data") or file.get("file_url")
+    if isinstance(url, str) and is_address(url):
+        # Of the files behind an address the API reads PDF only; what else it is shows when it is fetched.
+        mime = mime_of_name(file.get("filename"), url) or "application/octet-stream"
+        check_url(draft.dialect.media, _FAMILY, "file", url, who=draft.target, mime=mime)
+        return {"type": "document", "source": {"type": "url", "url": url}, **title}
     if not isinstance(url, str) or url[:5].lower() != "data:":
         raise InvalidRequestError(
             f"{draft.target}: file {file.get('filename') or ''!r} needs file_data as a data: URL, or a file_id"
         )
     media_type, data = _data_url(url, "file", draft)
+    what = "image" if media_type.startswith("image/") else "file"
+    check_data(draft.dialect.media, _FAMILY, what, media_type, data, who=draft.target)
     if media_type.startswith("image/"):
         return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
     if media_type == "application/pdf":

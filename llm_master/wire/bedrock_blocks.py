@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.media import FetchNeededError, check_data, is_address
 from llm_master.wire.bedrock_draft import Draft
 
 __all__ = ["SERVER_TOOL", "Block", "blocks_of", "cache_point", "is_blank", "kind_of", "text_of"]
@@ -246,6 +247,8 @@ def _source(url: str, what: str, draft: Draft) -> tuple[dict[str, Any], str]:
     """The source that a URL names, and its media type as far as it is known."""
     if url.startswith("s3://"):
         return {"s3Location": {"uri": url}}, ""
+    if is_address(url):
+        raise FetchNeededError(draft.target, what, url)
     if url[:5].lower() != "data:":
         raise InvalidRequestError(
             f"{draft.target} fetches nothing: the {what} must be a data: or s3:// URL, not {url[:40]!r};"
@@ -261,7 +264,10 @@ def _source(url: str, what: str, draft: Draft) -> tuple[dict[str, Any], str]:
 
         raw = unquote_to_bytes(data)
         data = raw.decode("ascii", "replace") if "base64" in options else base64.b64encode(raw).decode()
-    return {"bytes": data}, media_type or "text/plain"
+    media_type = media_type or "text/plain"
+    kind = "image" if media_type.startswith("image/") else what
+    check_data(draft.dialect.media, "bedrock", kind, media_type, data, who=draft.target)
+    return {"bytes": data}, media_type
 
 
 _PARTS: dict[str, Callable[[dict[str, Any], Draft, set[str]], Block]] = {

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.media import check_data, check_url, is_address
 from llm_master.wire.cohere_draft import Draft
 from llm_master.wire.cohere_opaque import replayed
 
@@ -295,7 +296,14 @@ def _image(part: Part, draft: Draft) -> Part:
             " such as command-a-plus-05-2026",
             parameter="image_url",
         )
-    if not image["url"][:8].lower().startswith(("data:", "http://", "https://")):
+    url = image["url"]
+    if is_address(url):
+        check_url(draft.dialect.media, "cohere", "image", url, who=draft.target)
+    elif url[:5].lower() == "data:":
+        head, _, data = url[5:].partition(",")
+        mime = head.partition(";")[0].strip().lower()
+        check_data(draft.dialect.media, "cohere", "image", mime, data, who=draft.target)
+    else:
         raise InvalidRequestError(
             f"{draft.target}: an image must be a data: or http(s) URL, not {image['url'][:40]!r};"
             " read the file into a data: URL"

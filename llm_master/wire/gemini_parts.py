@@ -11,7 +11,8 @@ import posixpath
 from collections.abc import Callable
 from typing import Any
 
-from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.errors import InvalidRequestError
+from llm_master.media import FetchNeededError, check_data
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys
 
 __all__ = ["Part", "mime_of", "parts_of", "text_of"]
@@ -206,9 +207,7 @@ def _from_url(url: str, what: str, mime: str | None, draft: Draft) -> Part:
     files = draft.dialect.files
     stored = bool(files) and url.startswith("/".join(files.split("/", 3)[:3]) + "/")
     if not (stored or draft.rules.urls or scheme.startswith("gs://") or url.startswith(_VIDEO_SITES)):
-        raise UnsupportedParameterError(
-            f"{draft.target} does not fetch {what}s by their address; give the {what} as a data: URL", parameter=what
-        )
+        raise FetchNeededError(draft.target, what, url)
     found = mime or _guess(url)
     if found is None and not stored:
         found = {"image": "image/jpeg", "video": "video/mp4"}.get(what, "application/pdf")
@@ -236,8 +235,10 @@ def _inline(url: str, what: str, draft: Draft) -> Part:
 
         raw = unquote_to_bytes(data)
         data = raw.decode("ascii", "replace") if "base64" in options else base64.b64encode(raw).decode()
-    mime = mime or "text/plain"
-    return {"inlineData": {"mimeType": _SYNONYMS.get(mime, mime), "data": data}}
+    mime = _SYNONYMS.get(mime, mime) or "text/plain"
+    kind = "image" if mime.startswith("image/") else what
+    check_data(draft.dialect.media, "gemini", kind, mime, data, who=draft.target)
+    return {"inlineData": {"mimeType": mime, "data": data}}
 
 
 def _guess(name: str) -> str | None:

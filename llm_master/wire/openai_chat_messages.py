@@ -12,6 +12,7 @@ import msgspec
 
 from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError
+from llm_master.media import check_data, check_url, is_address
 from llm_master.rows import ChatDialect
 from llm_master.wire.openai_chat_plan import Plan
 
@@ -22,6 +23,13 @@ THINKING_PART = "thinking_part"
 
 _SYSTEM = ("system", "developer")
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+# Type of a part -> the kind of input, and the field that holds it.
+_MEDIA = {
+    "image_url": ("image", "image_url"),
+    "file": ("file", "file"),
+    "input_audio": ("audio", "input_audio"),
+    "video_url": ("video", "video_url"),
+}
 _NINE = re.compile(r"[A-Za-z0-9]{9}\Z")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -129,12 +137,35 @@ class _Encoder:
             for part in content:
                 if isinstance(part, Mapping):
                     self._request.show(part.get("type"))
-            made["content"] = [_part(part) for part in content]
+            made["content"] = [self._checked(_part(part)) for part in content]
         if role == "tool":
             made["tool_call_id"] = self._id(made.get("tool_call_id"))
         if not self._dialect.message_name and made.get("name") is not None and role != "function":
             self._name(position, made)
         return made
+
+    def _checked(self, part: Any) -> Any:
+        """The part, held against what the server takes and fetches."""
+        kind = _MEDIA.get(str(part.get("type"))) if isinstance(part, Mapping) else None
+        if kind is None:
+            return part
+        what, field = kind
+        found = part.get(field)
+        inner = found if isinstance(found, Mapping) else {}
+        url = inner.get("url") or inner.get("data") or inner.get("file_data") or inner.get("file_url")
+        if not isinstance(url, str):
+            return part
+        who = f"{self._request.provider}/{self._request.model}"
+        media = self._dialect.media
+        if what == "audio":
+            form = f"audio/{inner.get('format')}"
+            check_data(media, "openai_chat", what, form, str(inner.get("data")), who=who)
+        elif is_address(url):
+            check_url(media, "openai_chat", what, url, who=who)
+        elif url[:5].lower() == "data:":
+            head, _, data = url[5:].partition(",")
+            check_data(media, "openai_chat", what, head.partition(";")[0].strip().lower(), data, who=who)
+        return part
 
     def _name(self, position: int, made: dict[str, Any]) -> None:
         name = str(made.pop("name"))

@@ -11,12 +11,14 @@ from typing import Any
 
 from llm_master.dialect_responses import ResponsesDialect
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.media import check_data, check_url, is_address
 from llm_master.wire.openai_responses_plan import Refusals
 
 __all__ = ["Part", "is_item", "mark_last", "part_of", "text_of"]
 
 Part = dict[str, Any]
 
+_FAMILY = "openai_responses"
 _TEXTS = ("text", "input_text", "output_text")
 # Part types -> the kind of input that the server must take, as ``ResponsesDialect.inputs`` names it.
 _KINDS = {
@@ -101,7 +103,22 @@ def part_of(part: Any, dialect: ResponsesDialect, refusals: Refusals) -> Part:
     else:
         translate = _TRANSLATORS.get(kind)
         made = _without(part, "cache_control") if translate is None else translate(part, refusals)
+        if translate is not None:
+            _check(made, dialect, refusals)
     return mark_of(made, mark, dialect, refusals) if mark else made
+
+
+def _check(made: Part, dialect: ResponsesDialect, refusals: Refusals) -> None:
+    """Hold the image or file of a part against what the server takes."""
+    what = "image" if made["type"] == "input_image" else "file"
+    url = made.get("image_url") or made.get("file_url") or made.get("file_data")
+    if not isinstance(url, str):
+        return
+    if is_address(url):
+        check_url(dialect.media, _FAMILY, what, url, who=refusals.who)
+    elif url[:5].lower() == "data:":
+        head, _, data = url[5:].partition(",")
+        check_data(dialect.media, _FAMILY, what, head.partition(";")[0].strip().lower(), data, who=refusals.who)
 
 
 def mark_of(part: Part, mark: Any, dialect: ResponsesDialect, refusals: Refusals) -> Part:
