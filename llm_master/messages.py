@@ -283,8 +283,9 @@ def _part(value: Any, where: str, files: Files) -> dict[str, Any]:
         if not isinstance(part.get("text"), str):
             raise InvalidRequestError(f"{where}.text must be a text, not {shown(part.get('text'))}")
         return part if kind == "text" else {**part, "type": "text"}
-    made = _MADE.get(kind)
+    made = _MADE.get(str(kind))
     # A file id or a block of the Messages API means something to its own family only.
-    if made is None or (part.get("file_id") is not None and kind != "input_file") or isinstance(part.get("source"), dict):
+    is_native = isinstance(part.get("source"), dict) or (part.get("file_id") is not None and kind != "input_file")
+    if made is None or is_native:
         return part
     return made(part, where, files)
