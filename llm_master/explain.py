@@ -212,7 +212,7 @@ class _Plan:
 
     def _write(self, plan: DeploymentPlan, target: Any, params: dict[str, Any], findings: list[str]) -> None:
         """Make the body, and what follows from it."""
-        if not target.row.chats:
+        if not target.row.chats and "images" not in target.row.serves:
             error: LLMError = target._no_chat()  # noqa: SLF001  # the words of the call
             self._refused(plan, error, findings)
             return
@@ -233,6 +233,9 @@ class _Plan:
             self._refused(plan, error, findings)
             return
         plan.body = msgspec.json.decode(data)
+        if hasattr(target, "there"):
+            # With pictures it goes to another path, and as a form.
+            plan.url, plan.headers["Content-Type"] = target.there(made)
         plan.dropped = made.dropped
         plan.changes = changes_of(
             params, plan.body, made.dropped, lambda given: target.encode(request(given, drop=True))

@@ -140,7 +140,10 @@ def test_a_retired_provider_is_a_finding(name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("name", [name for name in NAMES if row_of(name).status == "live" and not row_of(name).chats])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in NAMES if row_of(name).status == "live" and not {"chat", "images"} & set(row_of(name).serves)],
+)
 def test_a_provider_that_does_not_chat_says_so(name: str) -> None:
     llm = client(name)
     assert not llm.explain(f"{name}/some-model", HI).sendable

@@ -389,3 +389,32 @@ def test_a_data_uri_in_an_answer_becomes_bytes(fault_server: FaultServer) -> Non
     fault_server.default = status(200, {"data": [{"url": DATA_URI}]})
     (image,) = ask(fault_server, "recraftv3").images
     assert (image.data, image.url, image.mime_type) == (PNG, None, "image/png")
+
+
+# -- explained ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "messages", "url", "body"),
+    [
+        (
+            "gpt-image-2",
+            "a red cube",
+            "https://api.openai.com/v1/images/generations",
+            {"model": "gpt-image-2", "prompt": "a red cube"},
+        ),
+        (
+            "gpt-image-2",
+            BLUE,
+            "https://api.openai.com/v1/images/edits",
+            {"model": "gpt-image-2", "prompt": "make it blue", "image": f"image/png, {len(PNG)} bytes"},
+        ),
+        ("flux-pro-1.1", "a red cube", "https://api.bfl.ai/v1/flux-pro-1.1", {"prompt": "a red cube"}),
+    ],
+)
+def test_a_call_can_be_explained(model: str, messages: Any, url: str, body: dict[str, Any]) -> None:
+    llm = QueryLLM(LLMConfig(openai_api_key=KEY, bfl_api_key=KEY))
+    assert llm.preview_request(model, messages) == body
+    text = str(llm.explain(model, messages))
+    assert f"POST {url}\n" in text
+    assert KEY not in text

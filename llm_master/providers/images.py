@@ -47,6 +47,17 @@ class ImagesTarget(Target):
             stream.close()
             raise
 
+    def encode(self, request: Request) -> bytes:
+        """The body that would be sent; of a form, its fields as JSON."""
+        return openai_images.readable(openai_images.encode(request, self.dialect))
+
+    def there(self, request: Request) -> tuple[str, str]:
+        """The full address of a request, and the content type of its body."""
+        assert self._endpoint is not None  # noqa: S101  # set by __init__: no such row has a supervisor
+        body = openai_images.encode(request, self.dialect)
+        kind = openai_images.where(body, self.dialect, self.model)[1]
+        return str(self._there(self._endpoint, body).url), kind.partition(";")[0]
+
     def _there(self, endpoint: Endpoint, body: bytes) -> Endpoint:
         path, kind = openai_images.where(body, self.dialect, self.model)
         if path == openai_images.PATH:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from llm_master.dialect_images import ImagesDialect
 from llm_master.wire.openai_images_decode import decode
-from llm_master.wire.openai_images_encode import PATH, encode, where
+from llm_master.wire.openai_images_encode import PATH, encode, readable, where
 from llm_master.wire.openai_images_fold import Fold
 
-__all__ = ["PATH", "Fold", "decode", "encode", "takes_prefill", "where"]
+__all__ = ["PATH", "Fold", "decode", "encode", "readable", "takes_prefill", "where"]
 
 
 def takes_prefill(dialect: ImagesDialect, model: str) -> bool:  # noqa: ARG001  # every family has this signature

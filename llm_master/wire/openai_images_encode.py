@@ -15,7 +15,7 @@ from llm_master.drawing import Drawing, bytes_of
 from llm_master.errors import InvalidRequestError
 from llm_master.image_input import sniff_mime
 
-__all__ = ["PATH", "encode", "where"]
+__all__ = ["PATH", "encode", "readable", "where"]
 
 PATH = "/images/generations"
 _ENCODER = msgspec.json.Encoder()
@@ -71,6 +71,24 @@ def where(body: bytes, dialect: ImagesDialect, model: str) -> tuple[str, str]:
     if body.startswith(_MARK):
         return dialect.for_model(model).edit_path, _JSON
     return PATH, _JSON
+
+
+def readable(body: bytes) -> bytes:
+    """A body that ``encode`` made as JSON for people: of a form its fields, a file by its type and size alone."""
+    if not body.startswith(b"--"):
+        return body
+    fields: dict[str, Any] = {}
+    for part in body.split(body[: body.index(b"\r\n")])[1:-1]:
+        head, _, data = part.partition(b"\r\n\r\n")
+        data = data.removesuffix(b"\r\n")
+        name = head.partition(b'name="')[2].partition(b'"')[0].decode()
+        kind = head.partition(b"Content-Type: ")[2].decode()
+        value = f"{kind}, {len(data)} bytes" if kind else data.decode()
+        if name.endswith("[]"):
+            fields.setdefault(name, []).append(value)
+        else:
+            fields[name] = value
+    return _ENCODER.encode(fields)
 
 
 # JSON may begin with white space: so a body with references is told from an ordinary one without being read.
