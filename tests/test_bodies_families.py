@@ -157,7 +157,9 @@ def ask_amazon(client: Any, *, stream: bool) -> dict[str, Any]:
     else:
         open_: dict[int, list[str]] = {}
         text, thoughts, finish, usage = "", [], None, {}
-        for event in client.converse_stream(**ask)["stream"]:
+        with closing(client.converse_stream(**ask)["stream"]) as opened:
+            events = list(opened)
+        for event in events:
             ((kind, said),) = event.items()
             if kind == "contentBlockStart":
                 tool = said["start"]["toolUse"]
