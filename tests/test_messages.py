@@ -311,7 +311,7 @@ _bare_part = st.one_of(
     _with(st.builds(lambda url, more: {"type": "image_url", "image_url": {**more, "url": url}}, _url, _extra)),
     _with(st.builds(lambda url: {"type": "input_image", "image_url": url, "detail": "low"}, _url)),
     _with(st.builds(lambda image: {"type": "image", "image": image}, _url | st.just(_PNG))),
-    _with(st.builds(lambda data: {"type": "input_audio", "input_audio": data}, _json)),
+    _with(st.builds(lambda data: {"type": "video_url", "video_url": data}, _json)),
     _with(st.builds(lambda word: {"type": f"new_{word}"}, st.text(max_size=5))),
 )
 _message = st.one_of(
