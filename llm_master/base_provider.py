@@ -37,6 +37,7 @@ __all__ = [
     "table_version",
 ]
 
+
 class UnifiedProvider(BaseLLMProvider):
     """
     A provider described by a row of ``PROVIDER_CONFIGS``.

@@ -284,19 +284,21 @@ class _Table:
         first, rest = _split(name)
         return bool(first and rest and len(name) <= _SHOWN and self._by_map(rest) is not None)
 
-    def _candidates(self, name: str) -> set[str]:
+    def _candidates(self, name: str) -> dict[str, None]:
         """Names that resolve: registered ones, known models as they are called, the given model at a near provider."""
-        names = {*self.registry, *(key for key, row in self.rows.items() if row.default_model is not None)}
+        names = dict.fromkeys(
+            (*self.registry, *(key for key, row in self.rows.items() if row.default_model is not None))
+        )
         for provider, models in _known_models().items():
             if provider in self.rows:
-                names.update(self.callable(provider, model) for model in models)
+                names.update(dict.fromkeys(self.callable(provider, model) for model in models))
         prefix, rest = _split(name)
         if rest:
             import difflib
 
             live = [each for each, key in self.names.items() if self.rows[key].retired_on is None]
             near = difflib.get_close_matches(prefix.lower(), (*live, *self.extra), 3)
-            names.update(f"{self.names.get(found, found)}/{rest}" for found in near)
+            names.update(dict.fromkeys(f"{self.names.get(found, found)}/{rest}" for found in near))
         return names
 
     def callable(self, provider: str, model: str) -> str:
@@ -345,7 +347,7 @@ def _known_models() -> dict[str, tuple[str, ...]]:
 
 
 def _nearest(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
-    """The three candidates most like a name, the best first; equals by alphabet."""
+    """The three candidates most like a name, the best first; equals in the order in which they are given."""
     import difflib
 
     matcher = difflib.SequenceMatcher(autojunk=False)
@@ -361,10 +363,10 @@ def _nearest(name: str, candidates: Iterable[str]) -> tuple[str, ...]:
         return best
 
     # quick_ratio is never below ratio and costs a tenth of it: most candidates are done with there.
-    bounds = sorted(((likeness(each, matcher.quick_ratio), each) for each in candidates), reverse=True)
-    best: list[tuple[float, str]] = []
-    for bound, each in bounds:
-        if len(best) == _SUGGESTED and bound < -best[-1][0]:
+    bounds = sorted((-likeness(each, matcher.quick_ratio), place, each) for place, each in enumerate(candidates))
+    best: list[tuple[float, int, str]] = []
+    for bound, place, each in bounds:
+        if len(best) == _SUGGESTED and bound > best[-1][0]:
             break
-        best = sorted([*best, (-likeness(each, matcher.ratio), each)])[:_SUGGESTED]
-    return tuple(each for _, each in best)
+        best = sorted([*best, (-likeness(each, matcher.ratio), place, each)])[:_SUGGESTED]
+    return tuple(each for *_, each in best)

@@ -150,7 +150,7 @@ class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         strict_thinking: whether thinking excludes a temperature other than 1, top_k and a top_p under 0.95, and
             thinking with a budget excludes forced tools too.
         effort: patterns of models that know ``output_config.effort`` -> the efforts, weakest first; the longest wins.
-        newest: part of a name -> the pattern of a known model whose rules hold for names with that part in which no other
+        newest: part of a name -> the pattern of a known model whose rules hold for names with it in which no other
             pattern of this dialect occurs: what comes after the newest takes no more than that one, as far as anybody
             knows.
         effort_needs_thinking: patterns of models that reject ``xhigh`` and ``max`` while thinking is switched off.
@@ -266,7 +266,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         free: whether it costs nothing by nature (the embedded model).
         status: ``live``, or ``retired DATE`` (``retired_on`` gives the date); successor: what to use instead.
         client_class, generate_map, supports_caching: as in the seed guide.
-        caching: family -> what asks for prompt caching there; families without a rule need nothing or have their own way.
+        caching: family -> what asks for prompt caching there; families without a rule need nothing or have a way.
         base_keys: variable of ``base_variables`` -> variables of the key that goes with an address from there.
         given: settings of ``add_provider`` as they were given, not looked at before use.
         source, checked: where the facts come from and the day they were checked.

@@ -124,8 +124,11 @@ _RETRY = {
     **dict.fromkeys(("base_delay", "max_delay", "max_retry_after"), rules.SECONDS),
 }
 _PROVIDER = {
-    **{"base_url": rules.BASE_URL, "api_url": rules.API_URL, "api_key_env": rules.VARIABLE},
-    **{"response_format_file": rules.TEXT, "use_prompt_caching": rules.FLAG},
+    "base_url": rules.BASE_URL,
+    "api_url": rules.API_URL,
+    "api_key_env": rules.VARIABLE,
+    "response_format_file": rules.TEXT,
+    "use_prompt_caching": rules.FLAG,
 }
 _MODEL_LIMITS = dict.fromkeys(("rate_limit_rpm", "rate_limit_tpm", "max_concurrency"), rules.COUNT)
 _WHERE = {"provider": rules.TEXT, "model": rules.MODEL}

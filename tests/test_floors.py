@@ -126,7 +126,9 @@ def may_import(importer: str, imported: str) -> bool:
     if package != top(imported):
         return False
     if package in ("wire", "providers", "policy"):
-        return imported in ("wire.sse", "providers.polling") or (family(importer) is not None and family(importer) == family(imported))
+        return imported in ("wire.sse", "providers.polling") or (
+            family(importer) is not None and family(importer) == family(imported)
+        )
     return package in TOGETHER
 
 

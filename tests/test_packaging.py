@@ -210,7 +210,15 @@ def test_the_weights_are_pinned_by_their_hash() -> None:
 def test_what_setup_cfg_promises() -> None:
     config = setup_cfg()
     assert config["options"]["python_requires"] == ">=3.11"
-    assert set(config["options.extras_require"]) == {"local", "redis", "bedrock", "vertex", "postgres", "gateway", "dev"}
+    assert set(config["options.extras_require"]) == {
+        "local",
+        "redis",
+        "bedrock",
+        "vertex",
+        "postgres",
+        "gateway",
+        "dev",
+    }
     assert config["options.extras_require"]["local"].split() == ["xllamacpp", "==2026.10.11549"]
     runtime = {Requirement(line).name for line in config["options"]["install_requires"].strip().splitlines()}
     assert runtime == {

@@ -363,7 +363,7 @@ def test_an_empty_key_matches_nothing():
         ("acme/flux-2-pro", None),
         ("unsloth/mistral-7b", None),
         ("zai-org/GLM-5.3", "zai/GLM-5.3"),
-        ("gogle/gemini-4-argon", "vertex/gemini-4-argon"),
+        ("gogle/gemini-4-argon", "vertex/google/gemini-4-argon"),
     ],
 )
 def test_an_unknown_provider_is_an_error_with_the_nearest_names(name, nearest):

@@ -354,8 +354,14 @@ def test_media_that_the_model_does_not_take(model: str, kind: str, part: dict[st
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}, "does not fetch an image by its address"),
-        ({"type": "image_url", "image_url": {"url": "data:image/bmp;base64,AAAA"}}, "image/png, image/jpeg, image/gif, image/webp"),
+        (
+            {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+            "does not fetch an image by its address",
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/bmp;base64,AAAA"}},
+            "image/png, image/jpeg, image/gif, image/webp",
+        ),
         ({"type": "image_url", "image_url": {}}, "without a url"),
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}, "no data"),
         ({"type": "file", "file": {"file_id": "file-123"}}, "fetches nothing"),

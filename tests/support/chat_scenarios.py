@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from llm_master.classes import LLMResponse, Request, ToolCall, Usage
+from llm_master.classes import Image, LLMResponse, Request, ToolCall, Usage
 from llm_master.errors import LLMError
 from llm_master.events import StreamEvent, ToolCallEvent
 from llm_master.rows import ChatDialect
@@ -73,6 +73,9 @@ def shown(value: Any) -> Any:
         found = {"id": value.id, "name": value.name, "arguments": value.raw_arguments, "extra": value.extra}
     elif isinstance(value, Usage):
         found = {field: getattr(value, field) for field in value.__struct_fields__ if getattr(value, field)}
+    elif isinstance(value, Image):
+        more = {"revised_prompt": value.revised_prompt} if value.revised_prompt else {}
+        found = {"url": value.url, "data": shown(value.data), "mime_type": value.mime_type, **more}
     elif isinstance(value, msgspec.Struct):
         fields = {field: shown(getattr(value, field)) for field in value.__struct_fields__}
         found = {"event": value.type, **fields} if isinstance(value, StreamEvent) else fields

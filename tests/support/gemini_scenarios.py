@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from llm_master.classes import LLMResponse, Request, ToolCall, Usage
+from llm_master.classes import Image, LLMResponse, Request, ToolCall, Usage
 from llm_master.dialect_gemini import GeminiDialect
 from llm_master.errors import LLMError, UnsupportedParameterError
 from llm_master.events import StreamEvent, ToolCallEvent
@@ -88,6 +88,9 @@ def shown(value: Any) -> Any:
         found = {"id": value.id, "name": value.name, "arguments": value.raw_arguments}
     elif isinstance(value, Usage):
         found = {field: getattr(value, field) for field in value.__struct_fields__ if getattr(value, field)}
+    elif isinstance(value, Image):
+        more = {"revised_prompt": value.revised_prompt} if value.revised_prompt else {}
+        found = {"url": value.url, "data": shown(value.data), "mime_type": value.mime_type, **more}
     elif isinstance(value, StreamEvent):
         found = {"event": value.type, **{field: shown(getattr(value, field)) for field in value.__struct_fields__}}
     elif isinstance(value, msgspec.Struct):
