@@ -32,7 +32,7 @@ class MediaRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _ALL = ("*",)
 
-#: What each family takes where a dialect's ``media`` says nothing of a kind. Where it is documented: platform.claude.com
+#: What each family takes where a dialect's ``media`` says nothing of a kind. Documented at: platform.claude.com
 #: vision and pdf-support; ai.google.dev image-understanding; docs.cohere.com image-inputs; docs.aws.amazon.com
 #: API_runtime_Message (read 2026-11-21); developers.openai.com pdf-files (``file_url`` is of the Responses API only).
 #: Not verified: the bounds of Claude's and Cohere's images, Gemini's types of images. A bound that is too high leaves
