@@ -65,6 +65,7 @@ class Target:
     """
 
     __slots__ = (
+        "__weakref__",
         "_auth",
         "_endpoint",
         "_extra_auth",
@@ -136,7 +137,7 @@ class Target:
         if row.supervisor is not None and given_url(row, config) is None:
             module_name, _, name = row.supervisor.partition(":")
             self._server = getattr(importlib.import_module(module_name), name).shared(model, config)
-            self._server.retain()
+            self._server.retain(self)
             return
         key = config.key_for(row.api_key_attr or f"{row.name}_api_key", row.key_variables)
         if key is not None:
@@ -426,5 +427,5 @@ class Target:
     async def released(self) -> None:
         """Let go of a supervised server and wait until it is gone, if nobody else uses it."""
         if self._server is not None:
-            self._server.release()
+            self._server.release(self)
             await self._server.stopped()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import os
 import struct
 from typing import Any
@@ -124,6 +125,19 @@ def test_the_embedded_models_process_is_gone_after_aclose(monkeypatch: pytest.Mo
     assert after is None
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
+
+
+def test_a_client_that_is_dropped_holds_the_embedded_model_no_more() -> None:
+    from llm_master.providers.local import LocalServer
+
+    server = LocalServer.shared(None, None)
+    before = len(server._users)
+    client = QueryLLM(LLMConfig())
+    client.explain("local", "Hi")
+    assert len(server._users) == before + 1
+    del client
+    gc.collect()
+    assert len(server._users) == before
 
 
 def test_the_embedded_model_embeds_and_counts() -> None:

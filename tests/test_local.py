@@ -65,9 +65,9 @@ def running() -> Iterator[Running]:
         patch.setenv("OPENAI_API_KEY", "sk-not-for-the-child-123456")
         patch.setenv("HF_TOKEN", "hf_notForTheChild123456")
         server = LocalServer(None, SETTINGS)
-        server.retain()
+        server.retain(server)
         yield Running(server)
-    server.release()
+    server.release(server)
     asyncio.run(server.stopped())
 
 
@@ -223,7 +223,7 @@ def test_every_slot_has_the_whole_context(running: Running) -> None:
 
 def test_all_slots_can_be_full_at_once() -> None:
     server = LocalServer(None, Settings(context=256, parallel=2, threads=2, batch=256))
-    server.retain()
+    server.retain(server)
     small = Running(server)
     totals: list[int] = []
 
@@ -235,7 +235,7 @@ def test_all_slots_can_be_full_at_once() -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    server.release()
+    server.release(server)
     asyncio.run(server.stopped())
     assert totals == [256, 256]
 

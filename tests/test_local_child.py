@@ -41,7 +41,7 @@ import asyncio, json, os, sys
 from llm_master.providers.local import LocalServer, Settings
 
 server = LocalServer(None, Settings(context=256, parallel=1, threads=1, batch=256))
-server.retain()
+server.retain(server)
 base, key = asyncio.run(server.endpoint())
 print(json.dumps({"pid": server.pid, "base": base}), flush=True)
 sys.stdin.readline()
@@ -123,9 +123,9 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
     server = LocalServer(None, SMALL)
-    server.retain()
+    server.retain(server)
     yield server
-    server.release()
+    server.release(server)
     asyncio.run(server.stopped())
     assert children() == []
 
@@ -196,7 +196,7 @@ async def ask():
             return {"pid": server.pid, "base": base, "status": answer.status}
 
 server = LocalServer(None, Settings(context=256, parallel=1, threads=1, batch=256))
-server.retain()
+server.retain(server)
 first = asyncio.run(ask())
 out, into = os.pipe()
 forked = os.fork()
@@ -242,19 +242,23 @@ def test_first_callers_in_many_loops_share_one_start(server: LocalServer) -> Non
 
 
 def test_the_last_user_ends_the_child(server: LocalServer) -> None:
-    server.retain()
+    class User:
+        pass
+
+    other = User()
+    server.retain(other)
     base, key = asyncio.run(server.endpoint())
     pid = server.pid
     assert pid is not None
-    server.release()
+    server.release(other)
     assert server.pid == pid
     assert healthy(base)
-    server.release()
+    server.release(server)
     assert server.pid is None
     asyncio.run(server.stopped())
     assert not psutil.pid_exists(pid)
     # One who comes later gets a new child with a new key.
-    server.retain()
+    server.retain(server)
     assert asyncio.run(server.endpoint())[1] != key
 
 
@@ -263,16 +267,16 @@ def test_a_child_that_does_not_react_is_killed(server: LocalServer) -> None:
     pid, ended = server.pid, end_of(server)
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    server.release()
+    server.release(server)
     ended.result(LONG)
     assert not psutil.pid_exists(pid)
-    server.retain()
+    server.retain(server)
 
 
 def test_it_is_restarted_once_and_then_says_what_is_wrong() -> None:
     now = [1000.0]
     server = LocalServer(None, SMALL, clock=lambda: now[0])
-    server.retain()
+    server.retain(server)
     pids = []
     for _ in range(2):
         asyncio.run(server.endpoint())
@@ -290,7 +294,7 @@ def test_it_is_restarted_once_and_then_says_what_is_wrong() -> None:
     now[0] += 60
     base, _ = asyncio.run(server.endpoint())
     assert healthy(base)
-    server.release()
+    server.release(server)
     asyncio.run(server.stopped())
 
 
@@ -371,12 +375,12 @@ def test_a_server_that_is_stopped_while_it_starts_says_so(server: LocalServer) -
         waiting = asyncio.create_task(server.endpoint())
         await asyncio.sleep(0)
         assert server._process is not None
-        server.release()
+        server.release(server)
         await waiting
 
     with pytest.raises(APIConnectionError, match=r"was stopped while it started \(aclose\(\) was called\)"):
         asyncio.run(stopped_early())
-    server.retain()
+    server.retain(server)
 
 
 CALL = """
@@ -454,7 +458,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | str |
 
 def pooled(path: Path, texts: list[str]) -> tuple[str, list[Any]]:
     server = LocalServer(str(path), SMALL)
-    server.retain()
+    server.retain(server)
     base, key = asyncio.run(server.endpoint())
     connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=LONG)
     try:
@@ -463,7 +467,7 @@ def pooled(path: Path, texts: list[str]) -> tuple[str, list[Any]]:
         answer = json.loads(connection.getresponse().read())
     finally:
         connection.close()
-        server.release()
+        server.release(server)
         asyncio.run(server.stopped())
     return answer["model"], [entry["embedding"] for entry in answer["data"]]
 

