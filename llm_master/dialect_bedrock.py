@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.media import MediaRule
 
 __all__ = ["BedrockDialect", "Mode", "Reasoning", "bedrock_profile"]
@@ -162,3 +163,6 @@ def bedrock_profile(dialect: BedrockDialect, model: str) -> BedrockDialect:
     found = dialect.for_model(model)
     _KNOWN[key] = (dialect, found)
     return found
+
+
+build(BedrockDialect)

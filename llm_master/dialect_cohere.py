@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.media import MediaRule
 
 __all__ = ["CohereDialect", "cohere_profile"]
@@ -107,3 +108,6 @@ def cohere_profile(dialect: CohereDialect, model: str) -> CohereDialect:
     found = dialect.for_model(model)
     _KNOWN[key] = (dialect, found)
     return found
+
+
+build(CohereDialect)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.media import MediaRule
 
 __all__ = ["MODELS", "GeminiDialect", "GeminiModel"]
@@ -180,3 +181,6 @@ class GeminiDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 if re.search(re.escape(part) + r"(?!\d)", name):
                     fields.update(differing)
         return msgspec.convert(fields, GeminiModel)
+
+
+build(GeminiModel, GeminiDialect)

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from llm_master.built import build
+
 __all__ = ["DrawDialect", "ImagesDialect", "PollingDialect", "State"]
 
 State = Literal["waiting", "done", "failed", "moderated", "missing", "cancelled"]
@@ -150,3 +152,6 @@ class PollingDialect(DrawDialect, frozen=True, kw_only=True, forbid_unknown_fiel
     growth: float = 1.3
     longest: float = 5.0
     grace: int = 5
+
+
+build(ImagesDialect, PollingDialect)

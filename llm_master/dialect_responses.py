@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.media import MediaRule
 
 __all__ = ["SAMPLING", "ResponsesDialect"]
@@ -160,3 +161,6 @@ def _effort(params: Mapping[str, Any]) -> Any:
         if params.get("thinking_budget") is not None or thinking is not None:
             return "some"
     return effort
+
+
+build(ResponsesDialect)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.catalogue import load_operations
 from llm_master.classify import excerpt
 from llm_master.errors import ConfigurationError, InvalidRequestError, ResponseError, UnsupportedParameterError
@@ -192,3 +193,6 @@ def miscounted(found: int, expected: int, what: str, request: Request) -> Respon
         provider=request.provider,
         model=request.model,
     )
+
+
+build(Operation)

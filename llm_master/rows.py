@@ -9,12 +9,14 @@ A row is a plain dict in ``UnifiedProvider.PROVIDER_CONFIGS`` (shipped ones come
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.errors import ConfigurationError
 from llm_master.media import MediaRule
 
@@ -338,6 +340,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
                 near = difflib.get_close_matches(field, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
                 raise ConfigurationError(f"provider {name!r}: unknown field {field!r} in its row{hint}")
+        _ready()
         try:
             parsed = msgspec.convert({**row, "name": name}, cls)
         except msgspec.ValidationError as error:
@@ -358,6 +361,11 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     def chats(self) -> bool:
         """Whether it serves chat at all."""
         return "chat" in self.serves
+
+
+@functools.cache
+def _ready() -> None:
+    build(ProviderRow)
 
 
 def _check_placeholders(row: ProviderRow) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.errors import InvalidRequestError
 
 __all__ = ["Wanted", "complete_json", "schema_of", "wanted_of"]
@@ -79,6 +80,7 @@ class Wanted:
             return value
         if hasattr(self.kind, "model_validate_json"):
             return self.kind.model_validate_json(data)  # pydantic's own error is a ValueError
+        build(self.kind)
         try:
             return msgspec.json.decode(data, type=self.kind)
         except msgspec.DecodeError as error:  # also what does not validate

@@ -25,6 +25,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from llm_master.built import build
+
 __all__ = ["BreakerState", "ProcessState", "Publisher", "publisher", "running"]
 
 logger = logging.getLogger("llm_master")
@@ -344,3 +346,6 @@ def _reset_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_all)
+
+
+build(ProcessState)

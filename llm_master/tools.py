@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llm_master.built import build
 from llm_master.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -164,6 +165,7 @@ def _converted(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[
         if hasattr(kind, "model_validate"):
             found[name] = kind.model_validate(value)
             continue
+        build(kind)
         try:
             found[name] = msgspec.convert(value, kind, strict=False)
         except msgspec.ValidationError as error:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -201,3 +203,37 @@ def test_a_family_that_a_row_lacks_is_named_with_those_it_has(fault_server: Faul
         ask(fault_server, "gemini/gemini-3.8-flash", api="responses")
     fault_server.default = ok("chat")
     assert ask(fault_server, "gemini/gemini-3.8-flash", api="chat").content == "chat"
+
+
+FIRST_CALLS = """
+import gc, sys, threading
+import msgspec
+from llm_master.families import dialect_of
+from llm_master.base_provider import row_of
+
+PAIRS = [("gemini", "gemini"), ("bedrock", "bedrock"), ("cohere", "cohere"), ("openai", "openai_responses")]
+sys.setswitchinterval(1e-6)
+gc.set_threshold(5)
+ready = threading.Barrier(24)
+
+def first(number):
+    ready.wait()
+    name, family = PAIRS[number % 4]
+    dialect = dialect_of(row_of(name), family)
+    if family == "gemini":
+        dialect.model("gemini-3-flash")
+
+threads = [threading.Thread(target=first, args=(number,)) for number in range(24)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print("all done")
+"""
+
+
+def test_the_first_calls_may_come_from_many_threads_at_once() -> None:
+    # msgspec alone crashed the process in two of five such beginnings.
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, "all done\n"), done.stderr[-500:]

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 # Lowest first. A file imports only from lower floors; "wire" stands for the package and every file in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("redaction", "retry_after", "pictures", "exits"),
-    ("errors",),
+    ("errors", "built"),
     ("media",),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "fetch_rules", "catalogue", "toml_lines"),

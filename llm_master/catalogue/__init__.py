@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from llm_master.built import build
+
 __all__ = ["FactsFile", "KnownModels", "ModelFacts", "load_facts", "load_models", "load_operations", "load_rows"]
 
 # One file a kind of provider: vendors and servers that most people use, other vendors, hosts of other vendors' models,
@@ -109,11 +111,13 @@ def load_rows() -> dict[str, dict[str, Any]]:
 
 def load_models() -> dict[str, KnownModels]:
     """The known models by the key of their provider; read anew at each call."""
+    build(KnownModels)
     return msgspec.json.decode(_read("models.json"), type=dict[str, KnownModels])
 
 
 def load_facts() -> tuple[FactsFile, ...]:
     """What models take, the makers' file first; read anew at each call."""
+    build(FactsFile)
     return tuple(msgspec.json.decode(_read(name), type=FactsFile) for name in _FACTS)
 
 
