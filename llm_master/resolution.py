@@ -286,9 +286,8 @@ class _Table:
 
     def _candidates(self, name: str) -> dict[str, None]:
         """Names that resolve: registered ones, known models as they are called, the given model at a near provider."""
-        names = dict.fromkeys(
-            (*self.registry, *(key for key, row in self.rows.items() if row.default_model is not None))
-        )
+        of_rows = (key for key, row in self.rows.items() if row.default_model is not None)
+        names = dict.fromkeys(sorted((*self.registry, *of_rows)))  # the same in whatever order the tables stand
         for provider, models in _known_models().items():
             if provider in self.rows:
                 names.update(dict.fromkeys(self.callable(provider, model) for model in models))
@@ -297,7 +296,7 @@ class _Table:
             import difflib
 
             live = [each for each, key in self.names.items() if self.rows[key].retired_on is None]
-            near = difflib.get_close_matches(prefix.lower(), (*live, *self.extra), 3)
+            near = difflib.get_close_matches(prefix.lower(), sorted((*live, *self.extra)), 3)
             names.update(dict.fromkeys(f"{self.names.get(found, found)}/{rest}" for found in near))
         return names
 

@@ -1,6 +1,6 @@
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_master.catalogue import load_rows
@@ -42,6 +42,7 @@ def shuffled(table, seed):
     return dict(items)
 
 
+@settings(deadline=None)
 @given(NAMES, MAPS, REGISTRIES, st.integers())
 def test_dict_order_never_matters(name, provider_map, registry, seed):
     expected = outcome(name, provider_map=provider_map, registry=registry)
