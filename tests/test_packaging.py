@@ -216,6 +216,9 @@ def test_what_setup_cfg_promises() -> None:
         "bedrock",
         "vertex",
         "postgres",
+        "otel",
+        "prometheus",
+        "tokenizer",
         "gateway",
         "dev",
     }

@@ -19,7 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {
     "requirements.txt": ("local",),
-    "requirements-dev.txt": ("local", "redis", "bedrock", "postgres", "gateway", "dev"),
+    "requirements-dev.txt": (
+        *("local", "redis", "bedrock", "postgres", "otel", "prometheus", "tokenizer", "gateway", "dev"),
+    ),
 }
 _LARGEST = "requirements-dev.txt"
 
