@@ -16,14 +16,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 
 # Lowest first. A file imports only from lower floors; "wire" stands for the package and every file in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("redaction", "retry_after", "pictures", "exits"),
+    ("redaction", "retry_after", "pictures", "exits", "key_variables"),
     ("errors", "built"),
-    ("media",),
+    ("media", "books"),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "fetch_rules", "catalogue", "toml_lines"),
         *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
     ),
-    ("answers", "file_input"),
+    ("answers", "file_input", "draft"),
     (
         "addresses",
         "drawing",

@@ -10,11 +10,12 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.media import check_data, check_url, is_address, mime_of_name
 from llm_master.wire.anthropic_draft import Draft
 
-__all__ = ["Block", "blocks_of", "is_blank", "mark_cache", "text_of"]
+__all__ = ["Block", "blocks_of", "mark_cache", "text_of"]
 
 Block = dict[str, Any]
 
@@ -28,11 +29,6 @@ _UNSENDABLE = {
 _FAMILY = "anthropic_messages"
 _PLAIN = {"type": "text", "media_type": "text/plain"}
 _MEDIA_TYPES = {"image/jpg": "image/jpeg", "application/x-pdf": "application/pdf"}
-
-
-def is_blank(text: str) -> bool:
-    """Whether a text is empty or white space, which the API rejects as a block."""
-    return not text or text.isspace()
 
 
 def text_of(content: Any) -> str:

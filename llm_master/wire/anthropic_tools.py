@@ -119,24 +119,19 @@ def _write_format(draft: Draft, tools: list[dict[str, Any]], choice: dict[str, A
     wanted = draft.params.pop("response_format", None)
     if wanted is None:
         return choice
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    kind = draft.format_kind(wanted)
     if kind == "json_object":
         draft.instructions.append("Answer with one JSON object and nothing else.")
     elif kind == "json_schema":
         return _write_schema(draft, wanted, tools, choice)
-    elif kind != "text":
-        raise InvalidRequestError(
-            f"{draft.target}: response_format {wanted!r} is not known; its type is text, json_object or json_schema"
-        )
     return choice
 
 
 def _write_schema(
     draft: Draft, wanted: dict[str, Any], tools: list[dict[str, Any]], choice: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    definition = wanted.get("json_schema")
-    if not isinstance(definition, dict) or not isinstance(schema := definition.get("schema"), dict):
-        raise InvalidRequestError(f"{draft.target}: response_format json_schema holds no schema")
+    definition = draft.definition(wanted)
+    schema = definition["schema"]
     description = definition.get("description")
     if not schema_tool_wanted(draft.request, draft.rules):
         if description and "description" not in schema:

@@ -12,10 +12,9 @@ import re
 import zlib
 from typing import Any
 
-import msgspec
-
+from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError
-from llm_master.wire.anthropic_blocks import Block, blocks_of, is_blank, mark_cache
+from llm_master.wire.anthropic_blocks import Block, blocks_of, mark_cache
 from llm_master.wire.anthropic_draft import Draft
 from llm_master.wire.anthropic_opaque import replayed
 
@@ -23,7 +22,6 @@ __all__ = ["write_messages"]
 
 _VALID_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _INVALID = re.compile(r"[^a-zA-Z0-9_-]")
-_ARGUMENTS = msgspec.json.Decoder(dict[str, Any])
 _THINKING = ("thinking", "redacted_thinking")
 _KNOWN_FIELDS = frozenset(
     (
@@ -88,9 +86,7 @@ class _Turns:
         elif role in ("system", "developer"):
             self._system(message)
         else:
-            raise InvalidRequestError(
-                f"{self.draft.target}: no role {role!r}; roles are system, developer, user, assistant and tool"
-            )
+            raise self.draft.unknown_role(role)
 
     def _turn(self, role: str) -> _Turn:
         if self.turns and self.turns[-1].role == role:
@@ -197,37 +193,16 @@ class _Turns:
         turn.blocks.extend(self._marked(message, blocks))
 
     def _call(self, turn: _Turn, call: dict[str, Any]) -> Block:
-        function = call.get("function")
-        if not isinstance(function, dict) or not function.get("name"):
-            raise InvalidRequestError(
-                f"{self.draft.target}: tool call {call.get('id')!r} is no function call; give "
-                '{"id", "type": "function", "function": {"name", "arguments"}}'
-            )
+        function = self.draft.function_of(call)
         block: Block = {
             "type": "tool_use",
             "id": self._call_id(turn, call.get("id") or ""),
             "name": function["name"],
-            "input": self._arguments(function),
+            "input": self.draft.arguments_of(function),
         }
         if call.get("cache_control"):
             block["cache_control"] = call["cache_control"]
         return block
-
-    def _arguments(self, function: dict[str, Any]) -> Any:
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            return arguments
-        if not arguments or is_blank(arguments):
-            return {}
-        try:
-            _ARGUMENTS.decode(arguments)
-        except msgspec.DecodeError as error:
-            raise InvalidRequestError(
-                f"{self.draft.target}: arguments of tool call {function['name']!r} are not a JSON object ({error}); "
-                "correct them in the history"
-            ) from error
-        # The text itself is sent, so that numbers keep their digits.
-        return msgspec.Raw(arguments)
 
     def _call_id(self, turn: _Turn, given: str) -> str:
         if not given:

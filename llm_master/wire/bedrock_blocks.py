@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.media import FetchNeededError, check_data, is_address
 from llm_master.wire.bedrock_draft import Draft
 
-__all__ = ["SERVER_TOOL", "Block", "blocks_of", "cache_point", "is_blank", "kind_of", "text_of"]
+__all__ = ["SERVER_TOOL", "Block", "blocks_of", "cache_point", "kind_of", "text_of"]
 
 Block = dict[str, Any]
 
@@ -65,11 +66,6 @@ _FORMATS: dict[str, dict[str, str]] = {
     },
 }
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]\- ]+")
-
-
-def is_blank(text: str) -> bool:
-    """Whether a text is empty or white space, which the API rejects as a block."""
-    return not text or text.isspace()
 
 
 def kind_of(block: Block) -> str:

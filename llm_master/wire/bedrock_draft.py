@@ -9,65 +9,44 @@ from typing import Any
 
 from llm_master.classes import Request
 from llm_master.dialect_bedrock import BedrockDialect, Mode, bedrock_profile
-from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.draft import SCHEMA_TOOL, RequestDraft, asks_for_schema
+from llm_master.errors import InvalidRequestError
 
 __all__ = ["SCHEMA_TOOL", "Draft", "schema_tool_wanted"]
-
-#: The tool whose arguments are the answer, for models without a native JSON schema.
-SCHEMA_TOOL = "structured_answer"
 
 
 def schema_tool_wanted(request: Request, dialect: BedrockDialect) -> bool:
     """Whether the answer comes as arguments of ``SCHEMA_TOOL``."""
-    wanted = request.params.get("response_format")
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+    if not asks_for_schema(request.params):
         return False
     profile = bedrock_profile(dialect, request.model)
     return profile.tools and not profile.native_schema
 
 
-class Draft:
+class Draft(RequestDraft):
     """
     One request on its way to a body.
 
     Attributes:
-        params: the caller's parameters without those that are None.
         dialect: the dialect as it holds for the model.
-        body: the body so far; inference: its ``inferenceConfig``.
+        inference: ``inferenceConfig`` of the body.
         fields: ``additionalModelRequestFields``, the caller's own first.
         mode: how the model is made to reason, None when it is not; effort: at which effort.
-        dropped: what was left out, in order.
         has_calls: whether the messages hold tool calls.
         instructions: sentences to be added to the system prompt in place of a parameter.
     """
 
-    __slots__ = (
-        "body",
-        "dialect",
-        "dropped",
-        "effort",
-        "fields",
-        "has_calls",
-        "inference",
-        "instructions",
-        "mode",
-        "params",
-        "request",
-        "schema_tool",
-    )
+    __slots__ = ("dialect", "effort", "fields", "has_calls", "inference", "instructions", "mode", "schema_tool")
 
     def __init__(self, request: Request, dialect: BedrockDialect) -> None:
-        self.request = request
+        super().__init__(request)
         self.dialect = bedrock_profile(dialect, request.model)
-        self.params: dict[str, Any] = {name: value for name, value in request.params.items() if value is not None}
         self.schema_tool = bool(self.params) and schema_tool_wanted(request, dialect)
-        self.body: dict[str, Any] = {}
         self.inference: dict[str, Any] = self._native("inferenceConfig")
         self.fields: dict[str, Any] = self._native("additionalModelRequestFields")
         self.mode: Mode | None = None
         self.effort: str | None = None
         self.has_calls = False
-        self.dropped: list[str] = []
         self.instructions: list[str] = []
 
     def _native(self, name: str) -> dict[str, Any]:
@@ -75,11 +54,6 @@ class Draft:
         if not isinstance(given, dict):
             raise InvalidRequestError(f"{self.target}: {name} is a dict, not {given!r}")
         return dict(given)
-
-    @property
-    def target(self) -> str:
-        """Provider and model, as error messages name them."""
-        return f"{self.request.provider} model {self.request.model!r}"
 
     def put(self, path: str, value: Any) -> None:
         """Set a dotted path in ``fields``, unless the caller has."""
@@ -108,22 +82,3 @@ class Draft:
             return True
         bounds = bars[parameter]
         return bounds is not None and isinstance(value, (int, float)) and bounds[0] <= value <= bounds[1]
-
-    def drop(self, name: str) -> None:
-        """Note that something was left out."""
-        if name not in self.dropped:
-            self.dropped.append(name)
-
-    def refuse(self, parameter: str, why: str, instead: str = "leave it out") -> None:
-        """
-        Leave a parameter out with drop_params.
-
-        Raises:
-            UnsupportedParameterError: without drop_params.
-        """
-        if not self.request.drop_params:
-            raise UnsupportedParameterError(
-                f"{self.target} cannot take {parameter!r}: {why}; {instead}, or set drop_params=True",
-                parameter=parameter,
-            )
-        self.drop(parameter)

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from llm_master.classes import Request
 from llm_master.dialect_bedrock import BedrockDialect
+from llm_master.draft import NO_ODDS, ONE_TEXT, UNSUPPORTED
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.bedrock_draft import Draft
 from llm_master.wire.bedrock_reasoning import REASONING, write_reasoning
@@ -18,8 +17,6 @@ from llm_master.wire.bedrock_turns import write_messages
 
 __all__ = ["encode"]
 
-_ENCODER = msgspec.json.Encoder()
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _SAMPLING = {"temperature": "temperature", "top_p": "topP", "top_k": None}
 # Fields of the body that a caller may give by their own names.
 _NATIVE = (
@@ -28,29 +25,15 @@ _NATIVE = (
 )
 # Parameter -> the value that asks for nothing (taken in silence), and what to do instead.
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
-    "n": (1, "make several calls"),
-    "seed": (None, "leave it out"),
+    **UNSUPPORTED,
+    **ONE_TEXT,
+    **NO_ODDS,
     "user": (None, "give metadata={'user': ...}, which the invocation log keeps"),
     "safety_identifier": (None, "give metadata={'user': ...}, which the invocation log keeps"),
-    "presence_penalty": (0, "leave it out"),
-    "frequency_penalty": (0, "leave it out"),
-    "repetition_penalty": (1, "leave it out"),
-    "min_p": (0, "use top_p"),
-    "logprobs": (False, "use a provider that gives them"),
-    "top_logprobs": (0, "use a provider that gives them"),
-    "logit_bias": ({}, "leave it out"),
-    "modalities": (["text"], "use a model that speaks or draws"),
-    "audio": (None, "use a model that speaks"),
-    "prediction": (None, "leave it out"),
     "store": (False, "leave it out"),
-    "verbosity": ("medium", "ask for it in the prompt"),
     "prompt_cache_key": (None, "mark the prefix with cache_control"),
     "prompt_cache_retention": (None, "mark the prefix with cache_control and its ttl"),
-    "functions": (None, "give tools"),
-    "function_call": (None, "give tool_choice"),
 }
-# The way of the request, not its content.
-_NOT_BODY = ("stream_options", "extra_headers", "extra_query")
 
 
 def encode(request: Request, dialect: BedrockDialect) -> bytes:
@@ -74,16 +57,11 @@ def encode(request: Request, dialect: BedrockDialect) -> bytes:
     _write_config(draft, system)
     if extra_body:
         body.update(extra_body)
-    if draft.dropped:
-        request.dropped = tuple(dict.fromkeys((*request.dropped, *draft.dropped)))
-    try:
-        return _ENCODER.encode(body)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"{draft.target}: the request cannot be written as JSON: {error}") from error
+    return draft.written(body)
 
 
 def _write_params(draft: Draft, system: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    _check(draft)
+    draft.leave_out(_UNSUPPORTED, draft.dialect.drop)
     params = draft.params
     for name in _NATIVE:
         if name in params:
@@ -96,28 +74,12 @@ def _write_params(draft: Draft, system: list[dict[str, Any]]) -> list[dict[str, 
     return _write_rest(draft, system)
 
 
-def _check(draft: Draft) -> None:
-    params = draft.params
-    for name in _NOT_BODY:
-        params.pop(name, None)
-    for name in sorted(draft.dialect.drop & params.keys()):
-        draft.refuse(name, "it is not known there")
-        del params[name]
-    for name in [name for name in params if name in _UNSUPPORTED]:
-        value = params.pop(name)
-        neutral, instead = _UNSUPPORTED[name]
-        if neutral is None or value != neutral:
-            draft.refuse(name, "it has no such parameter", instead)
-
-
 def _write_limit(draft: Draft) -> None:
-    given = [value for name in _LIMITS if (value := draft.params.pop(name, None)) is not None]
-    limit = given[0] if given else draft.dialect.max_tokens
+    limit = draft.limit(least=1)
     if limit is None:
-        return
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidRequestError(f"{draft.target}: max_tokens is a number of tokens, not {limit!r}")
-    draft.inference.setdefault("maxTokens", limit)
+        limit = draft.dialect.max_tokens
+    if limit is not None:
+        draft.inference.setdefault("maxTokens", limit)
 
 
 def _write_sampling(draft: Draft) -> None:
@@ -133,22 +95,11 @@ def _write_sampling(draft: Draft) -> None:
         elif not draft.goes_with_reasoning(name, value):
             draft.refuse(name, f"{value!r} does not go with reasoning", "leave one of them out")
         elif native is not None:
-            draft.inference[native] = _clamped(name, value, draft)
+            draft.inference[native] = draft.clamped(name, value, draft.dialect.clamp.get(name))
         elif draft.dialect.top_k is not None:
             draft.put(draft.dialect.top_k, value)
         else:
             draft.refuse(name, "it has no such parameter", "use top_p")
-
-
-def _clamped(name: str, value: Any, draft: Draft) -> Any:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:  # noqa: PLR0124  # NaN
-        raise InvalidRequestError(f"{draft.target}: {name} is a number, not {value!r}")
-    low, high = draft.dialect.clamp.get(name, (value, value))
-    if low <= value <= high:
-        return value
-    bound = low if value < low else high
-    draft.refuse(name, f"{value!r} is not between {low:g} and {high:g}", f"the nearest it takes is {bound:g}")
-    return bound
 
 
 def _write_rest(draft: Draft, system: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -171,12 +122,7 @@ def _write_rest(draft: Draft, system: list[dict[str, Any]]) -> list[dict[str, An
 
 
 def _write_stops(draft: Draft) -> None:
-    given = [draft.params.pop(name) for name in ("stop", "stop_sequences") if name in draft.params]
-    if not given:
-        return
-    sequences = [given[0]] if isinstance(given[0], str) else list(given[0])
-    if not all(isinstance(text, str) for text in sequences):
-        raise InvalidRequestError(f"{draft.target}: stop is a text or a list of texts, not {given[0]!r}")
+    sequences = draft.stops("stop", "stop_sequences")
     if sequences and not draft.dialect.stop:
         draft.refuse("stop", "it takes no stop sequences", "cut the answer yourself")
     elif sequences:

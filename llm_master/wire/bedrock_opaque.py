@@ -11,7 +11,8 @@ import itertools
 from typing import Any
 
 from llm_master.classes import Request
-from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, is_blank, kind_of, text_of
+from llm_master.draft import is_blank
+from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, kind_of, text_of
 
 __all__ = ["FAMILY", "opaque_of", "replayed"]
 

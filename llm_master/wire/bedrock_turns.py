@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
+from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError
-from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, blocks_of, cache_point, is_blank, kind_of
+from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, blocks_of, cache_point, kind_of
 from llm_master.wire.bedrock_draft import Draft
 from llm_master.wire.bedrock_opaque import replayed
 
@@ -83,9 +84,7 @@ class _Turns:
         elif role in ("system", "developer"):
             self._system(message)
         else:
-            raise InvalidRequestError(
-                f"{self.draft.target}: no role {role!r}; roles are system, developer, user, assistant and tool"
-            )
+            raise self.draft.unknown_role(role)
 
     def _turn(self, role: str) -> _Turn:
         if not self.turns or self.turns[-1].role != role:
@@ -207,30 +206,9 @@ class _Turns:
         turn.blocks.extend(self._marked(message, blocks))
 
     def _call(self, turn: _Turn, call: dict[str, Any]) -> Block:
-        function = call.get("function")
-        if not isinstance(function, dict) or not function.get("name"):
-            raise InvalidRequestError(
-                f"{self.draft.target}: tool call {call.get('id')!r} is no function call; give "
-                '{"id", "type": "function", "function": {"name", "arguments"}}'
-            )
+        function = self.draft.function_of(call)
         call_id = self._call_id(turn, call.get("id") or "")
-        return {"toolUse": {"toolUseId": call_id, "name": function["name"], "input": self._arguments(function)}}
-
-    def _arguments(self, function: dict[str, Any]) -> Any:
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            return arguments
-        if not arguments or is_blank(arguments):
-            return {}
-        try:
-            _ARGUMENTS.decode(arguments)
-        except msgspec.DecodeError as error:
-            raise InvalidRequestError(
-                f"{self.draft.target}: arguments of tool call {function['name']!r} are not a JSON object ({error}); "
-                "correct them in the history"
-            ) from error
-        # The text itself is sent, so that numbers keep their digits.
-        return msgspec.Raw(arguments)
+        return {"toolUse": {"toolUseId": call_id, "name": function["name"], "input": self.draft.arguments_of(function)}}
 
     def _call_id(self, turn: _Turn, given: str) -> str:
         if not given:

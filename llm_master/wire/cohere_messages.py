@@ -96,9 +96,7 @@ class _Turns:
         elif role in ("user", "system", "developer"):
             self._plain("user" if role == "user" else "system", message)
         else:
-            raise InvalidRequestError(
-                f"{self.draft.target}: no role {role!r}; roles are system, developer, user, assistant and tool"
-            )
+            raise self.draft.unknown_role(role)
 
     def _plain(self, role: str, message: dict[str, Any]) -> None:
         content = self._content(message)
@@ -175,12 +173,7 @@ class _Turns:
             self.messages.append(turn)
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
-        function = call.get("function")
-        if not isinstance(function, dict) or not function.get("name"):
-            raise InvalidRequestError(
-                f"{self.draft.target}: tool call {call.get('id')!r} is no function call; give "
-                '{"id", "type": "function", "function": {"name", "arguments"}}'
-            )
+        function = self.draft.function_of(call)
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
             arguments = msgspec.json.encode(arguments).decode()

@@ -127,7 +127,7 @@ def _write_format(draft: Draft, tools: list[dict[str, Any]], choice: str, *, nam
     wanted = draft.params.pop("response_format", None)
     if wanted is None:
         return choice
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    kind = draft.format_kind(wanted)
     if kind == "json_object":
         schema = wanted.get("json_schema") or wanted.get("schema")
         if not isinstance(schema, dict):
@@ -136,13 +136,7 @@ def _write_format(draft: Draft, tools: list[dict[str, Any]], choice: str, *, nam
         wanted = {"json_schema": {"schema": schema}}
     elif kind == "text":
         return choice
-    elif kind != "json_schema":
-        raise InvalidRequestError(
-            f"{draft.target}: response_format {wanted!r} is not known; its type is text, json_object or json_schema"
-        )
-    definition = wanted.get("json_schema")
-    if not isinstance(definition, dict) or not isinstance(definition.get("schema"), dict):
-        raise InvalidRequestError(f"{draft.target}: response_format json_schema holds no schema")
+    definition = draft.definition(wanted)
     if draft.schema_tool:
         # Where one tool is named, the model calls that one.
         return choice if named else _add_schema_tool(draft, definition, tools)

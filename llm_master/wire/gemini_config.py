@@ -4,14 +4,13 @@ The parameters that become ``generationConfig``: limits, sampling, stop sequence
 
 from __future__ import annotations
 
-from typing import Any
-
+from llm_master.draft import LIMITS
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys
 
 __all__ = ["write_config"]
 
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
+_LIMITS = (*LIMITS, "maxOutputTokens")
 _SAMPLING = {"temperature": "temperature", "top_p": "topP", "topP": "topP", "top_k": "topK", "topK": "topK"}
 _PENALTIES = {"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
 # Fields of the API that are passed on, in its spelling or in snake case.
@@ -22,6 +21,7 @@ _NATIVE = frozenset(
         *("modelSelectionConfig", "audioTranscriptionConfig", "enableEnhancedCivicAnswers", "enableAffectiveDialog"),
     )
 )
+_STOPS = ("stop", "stop_sequences", "stopSequences")
 _SCHEMAS = ("responseSchema", "responseJsonSchema")
 _SIZES = ("512", "1K", "2K", "4K")
 
@@ -48,11 +48,7 @@ def write_config(draft: Draft) -> None:
 
 
 def _write_limit(draft: Draft) -> None:
-    given = [value for name in _LIMITS if (value := draft.params.pop(name, None)) is not None]
-    limit = given[0]
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidRequestError(f"{draft.target}: max_tokens is a number of tokens, not {limit!r}")
-    draft.config["maxOutputTokens"] = limit
+    draft.config["maxOutputTokens"] = draft.limit(least=1, names=_LIMITS)
 
 
 def _write_sampling(draft: Draft) -> None:
@@ -63,7 +59,7 @@ def _write_sampling(draft: Draft) -> None:
         if not draft.rules.sampling:
             draft.refuse(name, "it ignores sampling parameters", "steer it with the prompt")
         else:
-            draft.config[field] = _clamped(name, value, draft)
+            draft.config[field] = draft.clamped(name, value, draft.dialect.clamp.get(name))
 
 
 def _write_penalties(draft: Draft) -> None:
@@ -75,34 +71,18 @@ def _write_penalties(draft: Draft) -> None:
         if not draft.rules.penalties:
             draft.refuse(name, "it rejects penalties")
         else:
-            draft.config[field] = _clamped(name, value, draft)
-
-
-def _clamped(name: str, value: Any, draft: Draft) -> Any:
-    bounds = draft.dialect.clamp.get(name)
-    if bounds is None:
-        return value
-    low, high = bounds
-    if not isinstance(value, int | float) or value != value:  # noqa: PLR0124  # NaN differs from itself
-        raise InvalidRequestError(f"{draft.target}: {name} is a number between {low:g} and {high:g}, not {value!r}")
-    if low <= value <= high:
-        return value
-    draft.refuse(name, f"{value!r} is not between {low:g} and {high:g}", "change it")
-    return low if value < low else high
+            draft.config[field] = draft.clamped(name, value, draft.dialect.clamp.get(name))
 
 
 def _write_stop(draft: Draft) -> None:
-    given = [draft.params.pop(name, None) for name in ("stop", "stop_sequences", "stopSequences")]
-    stop = next(each for each in given if each is not None)
-    sequences = [stop] if isinstance(stop, str) else list(stop)
-    if not all(isinstance(text, str) for text in sequences):
-        raise InvalidRequestError(f"{draft.target}: stop is a text or a list of texts, not {stop!r}")
+    sequences = draft.stops(*_STOPS)
+    if not sequences:
+        return
     most = draft.dialect.most_stops
     if len(sequences) > most:
         draft.refuse("stop", f"it takes {most} stop sequences and {len(sequences)} are given", f"give {most}")
         sequences = sequences[:most]
-    if sequences:
-        draft.config["stopSequences"] = sequences
+    draft.config["stopSequences"] = sequences
 
 
 def _write_counts(draft: Draft) -> None:
@@ -170,7 +150,7 @@ _WRITERS = (
     (frozenset(_LIMITS), _write_limit),
     (frozenset(_SAMPLING), _write_sampling),
     (frozenset((*_PENALTIES, *_PENALTIES.values())), _write_penalties),
-    (frozenset(("stop", "stop_sequences", "stopSequences")), _write_stop),
+    (frozenset(_STOPS), _write_stop),
     (frozenset(("n", "candidate_count", "candidateCount", "logprobs", "top_logprobs")), _write_counts),
     (frozenset(("modalities", "audio")), _write_modalities),
     (frozenset(("size", "aspect_ratio", "image_size")), _write_image),

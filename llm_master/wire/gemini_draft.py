@@ -8,12 +8,9 @@ from typing import Any
 
 from llm_master.classes import Request
 from llm_master.dialect_gemini import GeminiDialect, GeminiModel
-from llm_master.errors import UnsupportedParameterError
+from llm_master.draft import SCHEMA_TOOL, RequestDraft
 
 __all__ = ["SCHEMA_TOOL", "Draft", "camel", "camel_keys", "merged", "rules_for", "takes_prefill"]
-
-#: The function whose arguments are the answer, for models that cannot give JSON beside functions.
-SCHEMA_TOOL = "structured_answer"
 
 # A name is matched against dozens of patterns. The entry holds the dialect itself, so that its id cannot come to mean
 # another one.
@@ -65,50 +62,20 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-class Draft:
+class Draft(RequestDraft):
     """
     One request on its way to a body.
 
     Attributes:
-        params: the caller's parameters without those that are None.
-        body: the body so far; ``config`` is its ``generationConfig``.
-        dropped: what was left out, in order.
+        config: ``generationConfig`` of the body.
         system: the texts of the system prompt.
     """
 
-    __slots__ = ("body", "config", "dialect", "dropped", "params", "request", "rules", "system")
+    __slots__ = ("config", "dialect", "rules", "system")
 
     def __init__(self, request: Request, dialect: GeminiDialect) -> None:
-        self.request = request
+        super().__init__(request)
         self.dialect = dialect
         self.rules = rules_for(dialect, request.model)
-        given = request.params
-        self.params: dict[str, Any] = {name: given[name] for name in given if given[name] is not None} if given else {}
-        self.body: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
-        self.dropped: list[str] = []
         self.system: list[str] = []
-
-    @property
-    def target(self) -> str:
-        """Provider and model, as error messages name them."""
-        return f"{self.request.provider} model {self.request.model!r}"
-
-    def drop(self, name: str) -> None:
-        """Note that something was left out."""
-        if name not in self.dropped:
-            self.dropped.append(name)
-
-    def refuse(self, parameter: str, why: str, instead: str = "leave it out") -> None:
-        """
-        Leave a parameter out with drop_params.
-
-        Raises:
-            UnsupportedParameterError: without drop_params.
-        """
-        if not self.request.drop_params:
-            raise UnsupportedParameterError(
-                f"{self.target} cannot take {parameter!r}: {why}; {instead}, or set drop_params=True",
-                parameter=parameter,
-            )
-        self.drop(parameter)

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from llm_master.classes import Request
 from llm_master.dialect_gemini import GeminiDialect
-from llm_master.errors import InvalidRequestError
+from llm_master.draft import UNSUPPORTED
 from llm_master.wire.gemini_config import write_config
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys, merged
 from llm_master.wire.gemini_thinking import THINKING, write_thinking
@@ -19,25 +17,16 @@ from llm_master.wire.gemini_turns import write_contents
 
 __all__ = ["encode"]
 
-_ENCODER = msgspec.json.Encoder()
 # Parameter -> the value that asks for nothing (taken in silence), and what to do instead.
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
-    "repetition_penalty": (1, "leave it out"),
-    "min_p": (0, "use top_p"),
-    "logit_bias": ({}, "leave it out"),
+    **UNSUPPORTED,
     "user": (None, "use labels where the server takes them"),
     "safety_identifier": (None, "use labels where the server takes them"),
     "metadata": (None, "use labels where the server takes them"),
-    "prediction": (None, "leave it out"),
-    "verbosity": ("medium", "ask for it in the prompt"),
     "prompt_cache_key": (None, "it caches by itself; or give cached_content"),
     "prompt_cache_retention": (None, "it caches by itself; or give cached_content"),
     "prompt_cache_options": (None, "it caches by itself; or give cached_content"),
-    "functions": (None, "give tools"),
-    "function_call": (None, "give tool_choice"),
 }
-# The way of the request, not its content.
-_NOT_BODY = ("stream_options", "extra_headers", "extra_query")
 # What a cachedContent holds already.
 _OF_CACHE = {"systemInstruction": "system", "tools": "tools", "toolConfig": "tool_choice"}
 _CONFIGURED = frozenset(("safetySettings", "modelArmorConfig"))
@@ -71,18 +60,12 @@ def encode(request: Request, dialect: GeminiDialect) -> bytes:
         body = merged(dialect.defaults, body)
     if extra_body:
         body = merged(body, extra_body)
-    if draft.dropped:
-        request.dropped = tuple(dict.fromkeys((*request.dropped, *draft.dropped)))
-    try:
-        return _ENCODER.encode(body)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"{draft.target}: the request cannot be written as JSON: {error}") from error
+    return draft.written(body)
 
 
 def _write_params(draft: Draft) -> None:
     names = draft.params.keys()
-    if not names.isdisjoint(_UNSUPPORTED) or not names.isdisjoint(_NOT_BODY) or draft.dialect.drop:
-        _check(draft)
+    draft.leave_out(_UNSUPPORTED, draft.dialect.drop)
     if "service_tier" in names or "serviceTier" in names:
         _write_tier(draft)
     write_config(draft)
@@ -92,21 +75,6 @@ def _write_params(draft: Draft) -> None:
         write_tools(draft)
     if draft.params:
         _write_rest(draft)
-
-
-def _check(draft: Draft) -> None:
-    params = draft.params
-    for name in _NOT_BODY:
-        params.pop(name, None)
-    for name in draft.dialect.drop:
-        if name in params:
-            draft.refuse(name, "its server does not know it")
-            del params[name]
-    for name in [name for name in params if name in _UNSUPPORTED]:
-        value = params.pop(name)
-        neutral, instead = _UNSUPPORTED[name]
-        if neutral is None or value != neutral:
-            draft.refuse(name, "it has no such parameter", instead)
 
 
 def _write_tier(draft: Draft) -> None:

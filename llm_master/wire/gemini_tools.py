@@ -241,13 +241,9 @@ def _write_format(draft: Draft, offer: _Offer) -> None:
     wanted = draft.params.pop("response_format", None)
     if wanted is None:
         return
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    kind = draft.format_kind(wanted)
     if kind == "text":
         return
-    if kind not in ("json_object", "json_schema"):
-        raise InvalidRequestError(
-            f"{draft.target}: response_format {wanted!r} is not known; its type is text, json_object or json_schema"
-        )
     schema = _schema_of(wanted, draft) if kind == "json_schema" else None
     if not draft.rules.combination and offer.mode == "NONE":
         # Not to be called is what leaving them out means too.
@@ -266,9 +262,8 @@ def _write_format(draft: Draft, offer: _Offer) -> None:
 
 
 def _schema_of(wanted: dict[str, Any], draft: Draft) -> dict[str, Any]:
-    definition = wanted.get("json_schema")
-    if not isinstance(definition, dict) or not isinstance(schema := definition.get("schema"), dict):
-        raise InvalidRequestError(f"{draft.target}: response_format json_schema holds no schema")
+    definition = draft.definition(wanted)
+    schema: dict[str, Any] = definition["schema"]
     if definition.get("description") and "description" not in schema:
         return {**schema, "description": definition["description"]}
     return schema

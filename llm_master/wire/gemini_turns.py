@@ -90,9 +90,7 @@ class _Turns:
         elif role in ("system", "developer"):
             self._system(message)
         else:
-            raise InvalidRequestError(
-                f"{self.draft.target}: no role {role!r}; roles are system, developer, user, assistant and tool"
-            )
+            raise self.draft.unknown_role(role)
 
     def _turn(self, role: str) -> _Turn:
         last = self.turns[-1] if self.turns else None
@@ -134,29 +132,8 @@ class _Turns:
             turn.calls.append(_Call(function["name"], call.get("id") or "", function.get("id")))
 
     def _call(self, call: dict[str, Any]) -> Part:
-        function = call.get("function")
-        if not isinstance(function, dict) or not function.get("name"):
-            raise InvalidRequestError(
-                f"{self.draft.target}: tool call {call.get('id')!r} is no function call; give "
-                '{"id", "type": "function", "function": {"name", "arguments"}}'
-            )
-        return {"functionCall": {"name": function["name"], "args": self._arguments(function)}}
-
-    def _arguments(self, function: dict[str, Any]) -> Any:
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            return arguments
-        if not arguments or arguments.isspace():
-            return {}
-        try:
-            _ARGUMENTS.decode(arguments)
-        except msgspec.DecodeError as error:
-            raise InvalidRequestError(
-                f"{self.draft.target}: arguments of tool call {function['name']!r} are not a JSON object ({error}); "
-                "correct them in the history"
-            ) from error
-        # The text itself is sent, so that numbers keep their digits.
-        return msgspec.Raw(arguments)
+        function = self.draft.function_of(call)
+        return {"functionCall": {"name": function["name"], "args": self.draft.arguments_of(function)}}
 
     def _result(self, message: dict[str, Any]) -> None:
         wanted = message.get("tool_call_id") or ""
