@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import ConfigurationError
+from llm_master.key_variables import ALIAS_VARIABLES, KEY_VARIABLES, key_variable
 from llm_master.redaction import Secret
 
 if TYPE_CHECKING:
@@ -19,42 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["KEY_VARIABLES", "LLMConfig"]
 
 _KEY_SUFFIX = "_api_key"
-
-#: Environment variables of a provider's key where there are more than ``<PROVIDER>_API_KEY``; the first that is set
-#: wins, ``<PROVIDER>_API_KEY`` itself is tried last unless it is listed. From the vendors' documentation, 2026-11-21.
-KEY_VARIABLES: dict[str, tuple[str, ...]] = {
-    "together": ("TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY"),
-    "fireworks": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
-    "perplexity": ("PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY", "PPLX_API_KEY"),
-    "nvidia": ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"),
-    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
-    "moonshot": ("MOONSHOT_API_KEY", "MOONSHOTAI_API_KEY", "KIMI_API_KEY"),
-    "dashscope": ("DASHSCOPE_API_KEY", "ALIBABA_API_KEY", "QWEN_API_KEY"),
-    "cloudflare": ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY"),
-    "cloudflare_gateway": ("CLOUDFLARE_AI_GATEWAY_API_KEY", "CF_AIG_TOKEN"),
-    "github_models": ("GITHUB_TOKEN", "GITHUB_API_KEY"),
-    "bedrock": ("AWS_BEARER_TOKEN_BEDROCK",),
-    "foundry": ("AZURE_AI_API_KEY", "AZURE_FOUNDRY_API_KEY", "AZURE_API_KEY"),
-    "azure": ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
-    "gemini_openai": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-    "lmstudio": ("LM_STUDIO_API_KEY",),
-    "llamacpp": ("LLAMA_CPP_API_KEY",),
-    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-    "huggingface": ("HF_TOKEN", "HUGGINGFACE_API_KEY", "HUGGING_FACE_HUB_TOKEN"),
-    "deepinfra": ("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"),
-    "zai": ("ZAI_API_KEY", "ZHIPU_API_KEY", "ZHIPUAI_API_KEY"),
-    "meta": ("MODEL_API_KEY", "META_API_KEY"),
-    "meta_llama": ("LLAMA_API_KEY",),
-    "vercel": ("AI_GATEWAY_API_KEY", "VERCEL_AI_GATEWAY_API_KEY"),
-    "databricks": ("DATABRICKS_TOKEN",),
-    "scaleway": ("SCW_SECRET_KEY",),
-    "ovhcloud": ("OVHCLOUD_API_KEY", "OVH_AI_ENDPOINTS_ACCESS_TOKEN"),
-    "vertex": ("VERTEX_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN"),
-    "recraft": ("RECRAFT_API_TOKEN", "RECRAFT_API_KEY"),
-    "replicate": ("REPLICATE_API_TOKEN",),
-    "fal": ("FAL_KEY", "FAL_API_KEY"),
-}
 
 
 @dataclass(repr=False)
@@ -155,7 +120,8 @@ class LLMConfig:
         """
         Read the keys and addresses of all fields from the environment.
 
-        ``<PROVIDER>_API_KEY`` (and the names in ``KEY_VARIABLES``), ``<PROVIDER>_BASE_URL``, ``<PROVIDER>_API_URL``.
+        ``<PROVIDER>_API_KEY`` (and the names in ``KEY_VARIABLES``, then those of ``ALIAS_VARIABLES``),
+        ``<PROVIDER>_BASE_URL``, ``<PROVIDER>_API_URL``.
         A variable that is wrong is reported when its provider is used, so that one broken key leaves the others usable.
 
         Args:
@@ -188,13 +154,14 @@ class LLMConfig:
         """For every provider with a key field: whether it has a key."""
         return {attr.removesuffix(_KEY_SUFFIX): bool(getattr(self, attr, None)) for attr in _key_fields(type(self))}
 
-    def key_for(self, attr: str, variables: tuple[str, ...] = ()) -> Secret | None:
+    def key_for(self, attr: str, variables: tuple[str, ...] = (), fallbacks: tuple[str, ...] = ()) -> Secret | None:
         """
         The key in a field, else in the environment, else in the ``.env`` file; None when there is none.
 
         Args:
             attr: the field, ``openai_api_key``; one that this class lacks counts as not set.
             variables: names tried in this order; none given: those that ``from_env`` reads for the field.
+            fallbacks: names tried when none of these is set anywhere, also not in the ``.env`` file.
 
         Raises:
             ConfigurationError: the variable holds only white space, or a character that no header can carry.
@@ -202,7 +169,10 @@ class LLMConfig:
         key = getattr(self, attr, None)
         if key:
             return key if isinstance(key, Secret) else Secret(key)
-        found = self._first_set(variables or _key_variables(attr.removesuffix(_KEY_SUFFIX)))
+        if not variables:
+            name = attr.removesuffix(_KEY_SUFFIX)
+            variables, fallbacks = _key_variables(name), ALIAS_VARIABLES.get(name, ())
+        found = self._first_set(variables) or self._first_set(fallbacks)
         return _clean_key(attr, found[1], f"environment variable {found[0]}") if found else None
 
     def variable_for(self, variables: Sequence[str]) -> tuple[str, str] | None:
@@ -275,7 +245,7 @@ def _variable_prefix(name: str) -> str:
 
 
 def _key_variables(name: str) -> tuple[str, ...]:
-    own = f"{_variable_prefix(name)}_API_KEY"
+    own = key_variable(name)
     variables = KEY_VARIABLES.get(name, ())
     return variables if own in variables else (*variables, own)
 

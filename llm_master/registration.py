@@ -94,7 +94,8 @@ def registered(config: LLMConfig, row: ProviderRow) -> LLMConfig:
 def _with_base_key(config: LLMConfig, row: ProviderRow) -> LLMConfig:
     """The key of another provider goes along only with an address from the variable that says so."""
     attr = row.api_key_attr or f"{row.name}_api_key"
-    if config.url_for(row.name, *row.aliases) is not None or config.key_for(attr, row.key_variables) is not None:
+    keyed = config.key_for(attr, row.key_variables, row.alias_variables) is not None
+    if keyed or config.url_for(row.name, *row.aliases) is not None:
         return config
     found = config.variable_for(row.base_variables)
     key = config.key_for("", row.base_keys.get(found[0], ())) if found is not None else None

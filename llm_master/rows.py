@@ -18,6 +18,7 @@ import msgspec
 
 from llm_master.built import build
 from llm_master.errors import ConfigurationError
+from llm_master.key_variables import ALIAS_VARIABLES
 from llm_master.media import MediaRule
 
 __all__ = ["CachingRule", "ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
@@ -356,6 +357,11 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     def retired_on(self) -> str | None:
         """The day the service ended, ``2026-07-30``; None while it is live or where the day is not known."""
         return self.status.partition(" ")[2] or None
+
+    @property
+    def alias_variables(self) -> tuple[str, ...]:
+        """The key variables of its aliases, read when none of ``key_variables`` is set; those of shipped rows only."""
+        return ALIAS_VARIABLES.get(self.name, ())
 
     @property
     def chats(self) -> bool:

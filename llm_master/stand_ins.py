@@ -85,7 +85,8 @@ class StandIns:
                     value = self._stand_in(place.variables[0], "{}.invalid" if is_host else "{}")
                     config.dotenv_values[place.variables[0]] = value
         attr = row.api_key_attr or f"{row.name}_api_key"
-        if not row.key_optional and row.api_key is None and config.key_for(attr, row.key_variables) is None:
+        keyed = config.key_for(attr, row.key_variables, row.alias_variables) is not None
+        if not row.key_optional and row.api_key is None and not keyed:
             self._set(config, row.key_variables[0])
 
     def _set(self, config: LLMConfig, variable: str) -> None:

@@ -139,7 +139,7 @@ class Target:
             self._server = getattr(importlib.import_module(module_name), name).shared(model, config)
             self._server.retain(self)
             return
-        key = config.key_for(row.api_key_attr or f"{row.name}_api_key", row.key_variables)
+        key = config.key_for(row.api_key_attr or f"{row.name}_api_key", row.key_variables, row.alias_variables)
         if key is not None:
             from_variable = (row.variable_auth[v] for v in row.variable_auth if config.key_for("", (v,)) == key)
             self._auth = next(from_variable, self._auth)

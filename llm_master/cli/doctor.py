@@ -133,7 +133,7 @@ def _set_up(name: str, config: LLMConfig, *, everything: bool) -> tuple[Finding,
     check = f"{name} set-up"
     try:
         addressed = given_url(row, config) is not None
-        keyed = config.key_for(row.api_key_attr or "", row.key_variables) is not None
+        keyed = config.key_for(row.api_key_attr or "", row.key_variables, row.alias_variables) is not None
     except ConfigurationError as error:
         return Finding(check, "bad", str(error)), None
     # An address that still waits for a variable leads nowhere.

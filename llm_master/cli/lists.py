@@ -73,7 +73,7 @@ def provider_facts(name: str, config: LLMConfig) -> dict[str, Any]:
 
 
 def _missing(row: ProviderRow, config: LLMConfig, *, addressed: bool) -> str | None:
-    key = config.key_for(row.api_key_attr or "", row.key_variables)
+    key = config.key_for(row.api_key_attr or "", row.key_variables, row.alias_variables)
     if row.status != "live":
         return row.status
     if not addressed and row.supervisor is not None:

@@ -118,10 +118,12 @@ class SettingsDoctor:
         if target.key_id is None:
             return "no key" if getattr(target, "url", None) else ""
         given = settings.providers.get(target.provider)
+        row = row_of(target.provider)
         named = (
             deployment.api_key_env if deployment is not None else None,
             given.api_key_env if given is not None else None,
-            *row_of(target.provider).key_variables,
+            *row.key_variables,
+            *row.alias_variables,
         )
         variable = next((each for each in named if each and self._config.key_for("", (each,)) is not None), None)
         return f"key from {variable}" if variable else "has a key"
