@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BudgetExceededError,
         ConfigurationError,
         ContentModerationError,
         ContentPolicyError,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
     from llm_master.policy.hedge import HedgePolicy
+    from llm_master.policy.limits_budget import Budget
     from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
     from llm_master.response_synthesizer import QueryLLM
@@ -101,6 +103,8 @@ __all__ = [
     "BadRequestError",
     "BaseLLMProvider",
     "BreakerPolicy",
+    "Budget",
+    "BudgetExceededError",
     "CacheSettings",
     "CallEvent",
     "Capabilities",
@@ -193,8 +197,9 @@ _HOMES = {
         (
             "errors",
             (
-                "APIConnectionError APITimeoutError AuthenticationError BadRequestError ConfigurationError "
-                "ContentModerationError ContentPolicyError ContextWindowError DeadlineExceededError "
+                "APIConnectionError APITimeoutError AuthenticationError BadRequestError "
+                "BudgetExceededError ConfigurationError ContentModerationError ContentPolicyError ContextWindowError "
+                "DeadlineExceededError "
                 "InvalidRequestError LLMError MissingKeyError ModelNotFoundError NotFoundError OverloadedError "
                 "PermissionDeniedError ProviderError QuotaExceededError RateLimitError ResponseError "
                 "ResponseTooLargeError ServerError StreamInterrupted StructuredOutputError ToolArgumentsError "
@@ -213,6 +218,7 @@ _HOMES = {
         ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),
         ("policy.hedge", "HedgePolicy"),
+        ("policy.limits_budget", "Budget"),
         ("policy.limits_rules", "Limit"),
         ("policy.retry", "RetryPolicy"),
         ("response_synthesizer", "QueryLLM"),

@@ -10,6 +10,7 @@ Every error of LLM Master, and the table that gives a status its class.
     ├── ToolArgumentsError              a tool call whose arguments are not a JSON object
     ├── ToolLoopError                   run_tools reached a bound; holds the run so far
     ├── StructuredOutputError           an answer that is not what response_format asked for; holds it
+    ├── LedgerError                     the ledger cannot be written or read
     └── ProviderError                   the provider, or the way to it, failed
         ├── APIConnectionError          refused, reset, DNS, TLS
         ├── APITimeoutError             no answer in time (also a TimeoutError)
@@ -23,6 +24,7 @@ Every error of LLM Master, and the table that gives a status its class.
         ├── NotFoundError               404: the provider does not know this model or address
         ├── RateLimitError              429: too fast; retry later
         │   └── QuotaExceededError      402, quota 429: no money or allowance left
+        │       └── BudgetExceededError  a budget of your own has no room; nothing was sent
         ├── ServerError                 5xx
         │   └── OverloadedError         529, "overloaded"
         ├── ResponseError               an answer that cannot be read (HTML, truncated JSON)
@@ -43,6 +45,7 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetExceededError",
     "ConfigurationError",
     "ContentModerationError",
     "ContentPolicyError",
@@ -50,6 +53,7 @@ __all__ = [
     "DeadlineExceededError",
     "InvalidRequestError",
     "LLMError",
+    "LedgerError",
     "MissingKeyError",
     "ModelNotFoundError",
     "NotFoundError",
@@ -157,6 +161,14 @@ class StructuredOutputError(LLMError):
         return (type(self), self.args, dict(self.__dict__))
 
 
+class LedgerError(LLMError):
+    """
+    The ledger cannot be written or read: a locked or damaged file, a full disk, a folder that is read-only.
+
+    A call raises it only when the ledger was made with ``on_failure="refuse"``, and before anything is sent.
+    """
+
+
 class ProviderError(LLMError):
     """
     A provider, or the way to it, failed.
@@ -177,6 +189,8 @@ class ProviderError(LLMError):
     """
 
     retryable_by_default: ClassVar[bool] = False
+    #: Whether the request may have reached the provider; False when no connection could be made.
+    sent: bool = True
 
     def __init__(
         self,
@@ -268,6 +282,32 @@ class QuotaExceededError(RateLimitError):
     """No money or allowance left; waiting a moment does not help."""
 
     retryable_by_default = False
+
+
+class BudgetExceededError(QuotaExceededError):
+    """
+    A budget of your own has no room for the call, or its cost has no bound; nothing was sent.
+
+    ``key`` is the budget's (``"max_cost"``: the call's own), ``left`` what nobody has spent or holds of it (USD as a
+    Decimal, or tokens, as ``unit`` says; None when that is not known) and ``renews`` when its next window begins, None
+    for never. A fallback is tried, as it may cost less.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        key: str | None = None,
+        unit: str | None = None,
+        left: Any = None,
+        renews: Any = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.key = key
+        self.unit = unit
+        self.left = left
+        self.renews = renews
 
 
 class ServerError(ProviderError):

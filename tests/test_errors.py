@@ -62,6 +62,7 @@ TREE = {
     "NotFoundError": ("ProviderError",),
     "RateLimitError": ("ProviderError",),
     "QuotaExceededError": ("RateLimitError",),
+    "BudgetExceededError": ("QuotaExceededError",),
     "ServerError": ("ProviderError",),
     "OverloadedError": ("ServerError",),
     "ResponseError": ("ProviderError",),

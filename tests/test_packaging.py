@@ -36,6 +36,8 @@ PUBLIC = [
     "BadRequestError",
     "BaseLLMProvider",
     "BreakerPolicy",
+    "Budget",
+    "BudgetExceededError",
     "CacheSettings",
     "CallEvent",
     "Capabilities",

@@ -176,11 +176,13 @@ class MemoryLimiter:
         timeout: float | None = None,
         provider: str | None = None,
         model: str | None = None,
+        charges: Sequence[Any] = (),
     ) -> Reservation:
         """
         Reserve as ``try_acquire`` does, waiting in line for room.
 
         Who came first under a limit that is exhausted goes first, however large; calls that do not share it pass.
+        What is spent of a budget does not come back, so that nobody waits for it; what calls under way hold of it may.
 
         Args:
             limits: every limit that applies to the call.
@@ -188,15 +190,23 @@ class MemoryLimiter:
             timeout: seconds to wait at most; 0 never waits, None has no end.
             provider: named in errors.
             model: named in errors.
+            charges: what it takes from budgets, with the limits or not at all.
 
         Raises:
             RateLimitError: there is no room within ``timeout``, known at once where only time can help; or the call
                 alone is larger than a limit.
+            BudgetExceededError: a budget has no room.
             InvalidRequestError: ``tokens`` is not a whole number of at least 0.
         """
-        got = self.try_acquire(limits, tokens, provider, model)
-        if isinstance(got, Reservation):
-            return got
+        if charges:
+            check_tokens(tokens)
+            for limit in limits:
+                check_fits(limit, tokens, provider, model)
+            limits = (*limits, *charges)
+        else:
+            got = self.try_acquire(limits, tokens, provider, model)
+            if isinstance(got, Reservation):
+                return got
         import asyncio
 
         patience = math.inf if timeout is None else timeout if timeout > 0 else 0.0
@@ -224,18 +234,19 @@ class MemoryLimiter:
 
     # -- give back ----------------------------------------------------------------------------------------------
 
-    def settle(self, reservation: Reservation, tokens: int | None = None) -> None:
+    def settle(self, reservation: Reservation, tokens: int | None = None, cost: int | None = None) -> None:
         """
         End a reservation with the tokens really used; None keeps the estimate (a cancelled call may be billed).
 
-        The difference is refunded or charged to the second of the reservation. Ending one twice changes nothing. It
+        ``cost`` is in picodollars and counts under budgets; None keeps what is held of them. The difference of the
+        tokens is refunded or charged to the second of the reservation. Ending one twice changes nothing. It
         never waits and may be called from any thread and from a finalizer.
         """
-        self._end(reservation, tokens, undo=False)
+        self._end(reservation, tokens, cost, undo=False)
 
     def cancel(self, reservation: Reservation) -> None:
         """Undo a reservation whose request was never sent."""
-        self._end(reservation, None, undo=True)
+        self._end(reservation, None, None, undo=True)
 
     def observe(self, keys: Iterable[str], headers: Mapping[str, str], now: float | None = None) -> None:
         """
@@ -267,17 +278,26 @@ class MemoryLimiter:
     async def aclose(self) -> None:
         """Nothing to close; a shared limiter has connections."""
 
-    def _end(self, reservation: Reservation, tokens: int | None, *, undo: bool) -> None:
+    def spent(self, charge: Any) -> tuple[int, int] | None:
+        """What is spent in a budget's window, and held by calls under way."""
+        with self._lock:
+            purse = self._windows.purses.get(charge.key)
+            found = (0, 0) if purse is None else (purse.spent, purse.held)
+        if self._later:
+            self._catch_up()
+        return found
+
+    def _end(self, reservation: Reservation, tokens: int | None, cost: int | None, *, undo: bool) -> None:
         lock = self._lock
         if lock.acquire(False):  # noqa: FBT003  # "blocking" has no keyword that is as fast
             try:
-                release(reservation, tokens, undo=undo)
+                release(reservation, tokens, cost, undo=undo)
                 if self._lines:
                     self._pump()
             finally:
                 lock.release()
         else:
-            self._later.append((partial(release, undo=undo), reservation, tokens))
+            self._later.append((partial(release, undo=undo), reservation, tokens, cost))
         if self._later:
             self._catch_up()
 
@@ -326,7 +346,9 @@ class MemoryLimiter:
     @staticmethod
     def _is_hopeless(waiter: _Waiter, lacking: list[Shortage], left: float) -> bool:
         """Whether nothing but more time than a call has can help it; then it is woken."""
-        hopeless = next((each for each in lacking if each.certain and each.seconds > left), None)
+        hopeless = next(
+            (each for each in lacking if each.certain and (each.seconds > left or each.seconds == math.inf)), None
+        )
         if hopeless is not None:
             waiter.shortage = hopeless
             waiter.tell(waiter.wake)
@@ -382,7 +404,7 @@ class MemoryLimiter:
         if waiter.future.done():
             return True
         if not lacking:
-            waiter.reservation = commit(tuple(self._windows[key] for key in waiter.keys), int(now), waiter.tokens)
+            waiter.reservation = self._windows.take(waiter.limits, int(now), waiter.tokens)
             if not waiter.tell(waiter.wake):
                 self._abandon(waiter)
             return True

@@ -4,6 +4,11 @@ The limits kept in Redis or Valkey: one script that reserves, settles, prolongs 
 Every key of a limiter carries one hash tag, so that all keys of a call lie in one slot of a cluster. Per limit there is
 a hash (a ring of 61 one-second cells with their sums, as in memory) and a sorted set of the places taken, each with the
 time its lease ends. Time is the server's own.
+
+Per budget and window there is a hash too: ``used`` is all that was taken, ``open`` what calls under way hold of it,
+``h:ID`` what each took until it says what it really used; and a sorted set of the calls under way. A call whose lease
+is over holds nothing any more, but what it took stays used. Sums are added by the server, whose whole numbers have 64
+bits, and compared as texts: numbers of Lua would be exact up to 9,007 USD only.
 """
 
 from __future__ import annotations
@@ -12,11 +17,14 @@ import hashlib
 
 __all__ = ["SCRIPT", "SHA"]
 
-# KEYS: window and places of each limit in turn. ARGV: operation, "" for the server's time (tests give a time, or a key
-# that counts it), id, then
-#   reserve  tokens, lease in seconds, and rpm, tpm, max_concurrency of each limit ("" for none)
-#            -> {1, cell, milliseconds of the server} or {0, milliseconds to wait or -1, limit's number, kind, certain}
-#   settle   cell, change of requests, change of tokens
+# KEYS: window and places of each limit in turn, then sum and open calls of each budget. ARGV: operation, "" for the
+# server's time (tests give a time, or a key that counts it), id, then
+#   reserve  tokens, lease in seconds, and rpm, tpm, max_concurrency of each limit ("" for none), or amount, most and
+#            milliseconds to be kept ("" for ever) of each budget
+#            -> {1, cell, milliseconds of the server} or {0, milliseconds to wait or -1, limit's number, kind, certain},
+#            of a budget also what is used and what of that is open
+#   settle   cell, change of requests, change of tokens, and of each budget what it really came to
+#   undo     of a reservation that may have been made: gives its places back, and what it took of budgets
 #   prolong  lease in seconds
 #   stop     seconds for which nothing more may go
 SCRIPT = """
@@ -81,10 +89,71 @@ local function free_in(key, w, name, excess)
   return w.cell + CELLS - now
 end
 
+local function is_budget(i) return string.find(KEYS[2 * i - 1], '^{[^}]*}:u:') ~= nil end
+
+local function negative(amount) return amount == '0' and '0' or '-' .. amount end
+
+local function more(a, b) return #a > #b or (#a == #b and a > b) end
+
+-- A call holds nothing of a budget any more; what it took stays used.
+local function unhold(key, open, id)
+  if redis.call('ZREM', open, id) == 1 then
+    redis.call('HINCRBY', key, 'open', negative(redis.call('HGET', key, 'h:' .. id) or '0'))
+  end
+end
+
+-- Why an amount does not fit, with what is used and open.
+local function lacks_money(key, open, amount, most)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', string.format('%.6f', now))) do
+    unhold(key, open, id)
+  end
+  redis.call('HINCRBY', key, 'used', amount)
+  local after = redis.call('HGET', key, 'used')
+  redis.call('HINCRBY', key, 'used', negative(amount))
+  if not more(after, most) then return nil end
+  local held = redis.call('HGET', key, 'open') or '0'
+  local kind = 'budget'
+  if held ~= '0' then
+    redis.call('HINCRBY', key, 'used', negative(held))
+    redis.call('HINCRBY', key, 'used', amount)
+    if not more(redis.call('HGET', key, 'used'), most) then kind = 'held' end
+    redis.call('HINCRBY', key, 'used', negative(amount))
+    redis.call('HINCRBY', key, 'used', held)
+  end
+  return kind, redis.call('HGET', key, 'used'), held
+end
+
+local function hold(key, open, amount, kept, lease)
+  if redis.call('HSETNX', key, 'h:' .. id, amount) == 1 then
+    redis.call('HINCRBY', key, 'used', amount)
+    redis.call('HINCRBY', key, 'open', amount)
+    redis.call('ZADD', open, string.format('%.6f', now + lease), id)
+  end
+  if kept ~= '' then redis.call('PEXPIRE', open, kept) end
+end
+
+-- What a call took is what it came to; once.
+local function spend(key, open, final)
+  local taken = redis.call('HGET', key, 'h:' .. id)
+  if not taken then return end
+  unhold(key, open, id)
+  redis.call('HDEL', key, 'h:' .. id)
+  redis.call('HINCRBY', key, 'used', negative(taken))
+  redis.call('HINCRBY', key, 'used', final)
+end
+
 if op == 'reserve' then
   local tokens, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
   local windows, worst = {}, nil
   for i = 1, #KEYS / 2 do
+    if is_budget(i) then
+      local kind, used, held = lacks_money(KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 + 3 * i], ARGV[4 + 3 * i])
+      if ARGV[5 + 3 * i] ~= '' then redis.call('PEXPIRE', KEYS[2 * i - 1], ARGV[5 + 3 * i]) end
+      if kind == 'budget' then return {0, -1, i, kind, 1, used, held} end
+      if kind then worst = worst or {wait = -1, limit = i, kind = kind, certain = 0, used = used, held = held} end
+    end
+  end
+  for i = 1, #KEYS / 2 do if not is_budget(i) then
     local key, places = KEYS[2 * i - 1], KEYS[2 * i]
     local rpm, tpm, most = tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i]), tonumber(ARGV[5 + 3 * i])
     local w = advanced(key)
@@ -102,14 +171,17 @@ if op == 'reserve' then
       if redis.call('ZCARD', places) >= most then lacks(-1, 'max_concurrency', false) end
     end
     keep(key, w.stop)
-  end
+  end end
   if worst then
     local wait = worst.wait < 0 and -1 or math.ceil(worst.wait * 1000)
-    return {0, wait, worst.limit, worst.kind, worst.certain}
+    return {0, wait, worst.limit, worst.kind, worst.certain, worst.used, worst.held}
   end
-  local cell = windows[1].cell
-  for i, w in ipairs(windows) do cell = math.max(cell, w.cell) end
-  for i, w in ipairs(windows) do
+  local cell = second
+  for i, w in pairs(windows) do cell = math.max(cell, w.cell) end
+  for i = 1, #KEYS / 2 do if is_budget(i) then
+    hold(KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 + 3 * i], ARGV[5 + 3 * i], lease)
+  end end
+  for i, w in pairs(windows) do
     local key, places = KEYS[2 * i - 1], KEYS[2 * i]
     -- The newest cell of its own window: a little ahead of the clock if that was set back by less than a minute.
     redis.call('HINCRBY', key, 'r' .. w.cell % CELLS, 1)
@@ -123,9 +195,18 @@ if op == 'reserve' then
   return {1, cell, math.floor(now * 1000)}
 end
 
+local budgets = 0
 for i = 1, #KEYS / 2 do
   local key, places = KEYS[2 * i - 1], KEYS[2 * i]
-  if op == 'settle' then
+  if is_budget(i) then
+    budgets = budgets + 1
+    if op == 'settle' then spend(key, places, ARGV[6 + budgets])
+    elseif op == 'undo' then spend(key, places, '0')
+    elseif op == 'prolong' then redis.call('ZADD', places, 'XX', string.format('%.6f', now + tonumber(ARGV[4])), id)
+    end
+  elseif op == 'undo' then
+    redis.call('ZREM', places, id)
+  elseif op == 'settle' then
     redis.call('ZREM', places, id)
     local cell = tonumber(ARGV[4])
     local v = redis.call('HMGET', key, 'cell', 'n', 'r' .. cell % CELLS, 't' .. cell % CELLS)

@@ -75,6 +75,8 @@ class Reservation(msgspec.Struct, eq=False):
         wait_reason: the limit it waited for, ``"model:gpt-4o tpm"``, else None.
         note: why the limits could not be kept (a shared store that does not answer), else None.
         open: False once it is settled or cancelled; doing either again changes nothing.
+        charges: what it holds of budgets; purses: the limiter's own reference to them.
+        bill: what the call itself notes of it, see ``spending.py``.
     """
 
     handle: Any
@@ -84,6 +86,9 @@ class Reservation(msgspec.Struct, eq=False):
     wait_reason: str | None = None
     note: str | None = None
     open: bool = True
+    charges: tuple[Any, ...] = ()
+    purses: tuple[Any, ...] = ()
+    bill: Any = None
 
 
 class Shortage(msgspec.Struct, eq=False):
@@ -92,15 +97,22 @@ class Shortage(msgspec.Struct, eq=False):
 
     Attributes:
         seconds: the earliest moment from now that time alone can make it possible; inf when only a call's end can.
-        limit: the limit that takes longest.
-        kind: ``rpm``, ``tpm``, ``max_concurrency``, ``provider`` (its headers say stop) or ``line`` (others first).
+        limit: the limit that takes longest, or a ``Charge`` on a budget.
+        kind: ``rpm``, ``tpm``, ``max_concurrency``, ``provider`` (its headers say stop) or ``line`` (others first);
+            of a budget ``budget`` (nothing helps in this window) or ``held`` (by calls under way).
         certain: whether nothing but time helps.
+        used: what is used of the budget and not held, None when that is not known.
     """
 
     seconds: float
-    limit: Limit
+    limit: Any
     kind: str
     certain: bool
+    used: int | None = None
+
+    def is_beyond(self, left: float) -> bool:
+        """Whether nothing but more time than these seconds can help."""
+        return self.certain and (self.seconds > left or self.seconds == math.inf)
 
     @property
     def reason(self) -> str:
@@ -142,6 +154,9 @@ def refusal(
 ) -> RateLimitError:
     """The error of a call that cannot wait as long as its limits ask for; only another target may do better."""
     limit, kind, seconds = shortage.limit, shortage.kind, shortage.seconds
+    if not isinstance(limit, Limit):
+        error: RateLimitError = limit.refusal(kind, shortage.used, provider, model)
+        return error
     known = math.isfinite(seconds)
     if kind == "provider":
         what, setting = f"the provider allows nothing more under {limit.key} for now", "give a fallback_model="

@@ -17,6 +17,7 @@ from typing import Any
 from llm_master.errors import ConfigurationError
 from llm_master.policy.limits_lua import SCRIPT, SHA
 from llm_master.policy.limits_rules import CELLS
+from llm_master.policy.limits_shared import UnansweredError
 
 __all__ = ["Link", "Store", "UnansweredError"]
 
@@ -26,17 +27,11 @@ logger = logging.getLogger("llm_master")
 # at once by the first calls of a process, and their handshakes alone could take longer than a command may.
 _CONNECTIONS = 4
 _OUTBOX = 10_000
+# The name, second and two changes that a settlement without charges on budgets tells.
+_PLAIN = 4
 
 # A forked child must not close its parent's connections: the parent's event loop watches them through a shared epoll.
 _INHERITED: list[Any] = []
-
-
-class UnansweredError(Exception):
-    """The store did not answer; ``sent`` tells whether it may have done what it was asked."""
-
-    def __init__(self, *, sent: bool) -> None:
-        super().__init__()
-        self.sent = sent
 
 
 class Link:
@@ -186,7 +181,7 @@ class Store:
                 return
             granted, cell, *_ = done.result()
             if granted:
-                self.post(keys, "settle", arguments[0], cell, -1, -arguments[1])
+                self.post(keys, "settle", arguments[0], cell, -1, -arguments[1], *nothing_of(keys))
 
         task.add_done_callback(ended)
 
@@ -212,8 +207,8 @@ class Store:
         try:
             while self._outbox:
                 since, keys, operation, arguments = self._outbox.popleft()
-                if self.clock() - since > max(CELLS, self._lease):
-                    continue  # its second is over and its place given back
+                if self.clock() - since > max(CELLS, self._lease) and len(arguments) <= _PLAIN:
+                    continue  # its second is over and its place given back; what a budget gets back counts still
                 try:
                     await self.run(link, keys, operation, *arguments)
                 except UnansweredError as failure:
@@ -281,6 +276,11 @@ async def _once(client: Any, keys: list[str], arguments: tuple[Any, ...]) -> Any
         return await client.eval(SCRIPT, len(keys), *keys, *arguments)
 
 
-def _without_refund(name: str, cell: int, _: int, tokens: int) -> tuple[Any, ...]:
+def _without_refund(name: str, cell: int, _: int, tokens: int, *finals: str) -> tuple[Any, ...]:
     """A settlement that may have been made already: to charge twice is safe, to refund twice is not."""
-    return name, cell, 0, max(0, tokens)
+    return name, cell, 0, max(0, tokens), *finals  # those of budgets are only taken once
+
+
+def nothing_of(keys: list[str]) -> list[str]:
+    """What the budgets among the keys get of a request that was never sent."""
+    return ["0" for key in keys[::2] if key.partition("}")[2].startswith(":u:")]

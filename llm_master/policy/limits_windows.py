@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from llm_master.policy.limits_rules import CELLS, Limit, Reservation, Shortage
 
-__all__ = ["Window", "Windows", "commit", "release", "worst"]
+__all__ = ["Purse", "Window", "Windows", "commit", "release", "worst"]
 
 _FEW_KEYS = 256
+# Seconds for which an ended window of a budget is kept: calls that began in it may still end, and a clock be set back.
+_KEPT = 2 * 86400.0
 
 
 class Window:
@@ -74,10 +77,39 @@ class Window:
         return copy
 
 
+class Purse:
+    """What is used of a budget in one window: ``spent``, and ``held`` by calls under way."""
+
+    __slots__ = ("ends", "held", "spent")
+
+    def __init__(self, ends: float | None, spent: int = 0) -> None:
+        self.ends, self.spent, self.held = ends, spent, 0
+
+    def lacking(self, charge: Any) -> list[Shortage]:
+        """What keeps a call from taking its charge now."""
+        kind = charge.lacks(self.spent + self.held, self.held)
+        return [] if kind is None else [Shortage(math.inf, charge, kind, kind == "budget", self.spent)]
+
+
 class Windows(dict[str, Window]):
     """The windows by key; those that hold nothing any more are dropped when there are many."""
 
     sweep_at = _FEW_KEYS
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.purses: dict[str, Purse] = {}
+
+    def purse(self, charge: Any) -> Purse:
+        """The window of a budget that a charge is on, made when there is none."""
+        found = self.purses.get(charge.key)
+        if found is None:
+            begins = charge.span.starts
+            gone = [k for k, p in self.purses.items() if p.ends is not None and p.ends + _KEPT < begins and not p.held]
+            for key in gone:
+                del self.purses[key]
+            found = self.purses[charge.key] = Purse(charge.span.ends)
+        return found
 
     def of(self, key: str, now: float) -> Window:
         """The window of a key, made when there is none, advanced to ``now``."""
@@ -99,35 +131,48 @@ class Windows(dict[str, Window]):
         self.sweep_at = max(_FEW_KEYS, 2 * len(self))
 
     def lacking(
-        self, limits: Sequence[Limit], tokens: int, now: float, claimed: Mapping[str, tuple[float, bool]]
+        self, limits: Sequence[Any], tokens: int, now: float, claimed: Mapping[str, tuple[float, bool]]
     ) -> list[Shortage]:
         """
         Everything that keeps a call from going now; empty when it may.
 
         Args:
-            limits: all that apply to it.
+            limits: all that apply to it, charges on budgets among them.
             tokens: its estimate.
             now: seconds of the clock that counts.
             claimed: keys that others wait for: when they may go at the earliest, and whether nothing can hasten it.
         """
         found = []
         for limit in limits:
-            found += self.of(limit.key, now).lacking(limit, tokens, now)
+            if isinstance(limit, Limit):
+                found += self.of(limit.key, now).lacking(limit, tokens, now)
+            else:
+                found += self.purse(limit).lacking(limit)
             claim = claimed.get(limit.key)
             if claim is not None:
                 found.append(Shortage(max(0.0, claim[0] - now), limit, "line", claim[1]))
         return found
 
+    def take(self, limits: Sequence[Any], cell: int, tokens: int) -> Reservation:
+        """Count a call under all its limits and budgets."""
+        reservation = commit(tuple(self[each.key] for each in limits if isinstance(each, Limit)), cell, tokens)
+        reservation.charges = tuple(each for each in limits if not isinstance(each, Limit))
+        reservation.purses = tuple(self.purse(charge) for charge in reservation.charges)
+        for purse, charge in zip(reservation.purses, reservation.charges, strict=True):
+            purse.held += charge.amount
+        return reservation
+
     def inherited(self) -> Windows:
-        """The windows of a forked child."""
+        """The windows of a forked child; what the parent's calls hold of budgets is spent there."""
         copy = Windows((key, window.inherited()) for key, window in list(self.items()))
         copy.sweep_at = self.sweep_at
+        copy.purses = {key: Purse(purse.ends, purse.spent + purse.held) for key, purse in list(self.purses.items())}
         return copy
 
 
 def worst(lacking: list[Shortage]) -> Shortage:
-    """The shortage that takes longest; one whose end is not known only when there is no other."""
-    return max(lacking, key=lambda each: (each.seconds < math.inf, each.seconds))
+    """A budget that is spent, else what takes longest; what has no known end only when there is nothing else."""
+    return max(lacking, key=lambda each: (each.kind == "budget", each.seconds < math.inf, each.seconds))
 
 
 def commit(found: tuple[Window, ...], cell: int, tokens: int) -> Reservation:
@@ -144,8 +189,12 @@ def commit(found: tuple[Window, ...], cell: int, tokens: int) -> Reservation:
     return Reservation(found, cell, tokens)
 
 
-def release(reservation: Reservation, tokens: int | None, *, undo: bool) -> None:
-    """End a reservation: undo it whole, or change its tokens to those really used (None keeps the estimate)."""
+def release(reservation: Reservation, tokens: int | None, cost: int | None = None, *, undo: bool) -> None:
+    """
+    End a reservation: undo it whole, or change its tokens and picodollars to those really used.
+
+    None keeps what is held.
+    """
     if not reservation.open:
         return
     reservation.open = False
@@ -162,3 +211,6 @@ def release(reservation: Reservation, tokens: int | None, *, undo: bool) -> None
             if undo:
                 window.requests[i] -= 1
                 window.request_sum -= 1
+    for purse, charge in zip(reservation.purses, reservation.charges, strict=True):
+        purse.held -= charge.amount
+        purse.spent += 0 if undo else charge.final(tokens, cost)
