@@ -22,13 +22,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "fetch_rules", "catalogue", "toml_lines"),
         *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
+        "price_files",
     ),
-    ("answers", "file_input", "draft"),
+    ("answers", "file_input", "draft", "bodies", "metering"),
     (
         "addresses",
         "drawing",
         "operations",
         "vectors",
+        "asking",
         "sound",
         "events",
         "messages",
@@ -49,11 +51,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policy",),
     ("capabilities", "guard", "structural"),
     ("target", "stream", "pools", "settings"),
-    ("record", "state", "operating", "tokenizer"),
+    ("record", "state", "operating", "tokenizer", "pieces"),
     ("admission", "sources", "custom", "blocking", "providers", "flights", "clients"),
     ("base_provider", "chain", "saving"),
     ("resume", "assembly", "arguments", "lifecycle", "tools", "operation_calls", "stand_ins"),
-    ("explain",),
+    ("explain", "operation_streams"),
     ("services",),
     ("calls", "modalities"),
     ("caching",),
@@ -70,12 +72,12 @@ WIRE = 7
 # providers also polling, the base of services that take jobs.
 TOGETHER = {"cli", "compat", "gateway", "ledger", "catalogue"}
 FAMILIES = (
-    *("openai_chat", "openai_images", "openai_responses", "openai_audio", "anthropic", "gemini", "cohere", "bedrock"),
+    *("openai_chat", "openai_images", "openai_responses", "openai_audio", "openai_embeddings", "anthropic", "gemini", "cohere", "bedrock"),
     *("local", "bfl", "limits", "cache"),
 )
 
 NETWORK = {"socket", "ssl", "selectors", "asyncio", "aiohttp", "requests", "http", "httpx", "socketserver"}
-READERS = {"config", "pricing", "catalogue", "image_input", "sound"}
+READERS = {"config", "price_files", "pricing", "catalogue", "image_input", "sound"}
 HEAVY = {"openai", "anthropic", "aiohttp", "pydantic", "requests", "rich", "typer", "tenacity", "genai_prices"}
 LONGEST_FILE = 450
 

@@ -10,10 +10,7 @@ import msgspec
 
 from llm_master.classes import LLMResponse, Request, ToolCall, Usage
 
-__all__ = ["UNREADABLE", "Gathered", "WireUsage", "refusal_of", "respond"]
-
-#: What a decoder raises for bytes that are not the JSON it wants; nesting without end is among them.
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+__all__ = ["Gathered", "WireUsage", "refusal_of", "respond"]
 
 # stop_reason -> ours; https://platform.claude.com/docs/en/api/messages, seen 2026-11-21.
 _FINISH: dict[str, str] = {

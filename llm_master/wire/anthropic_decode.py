@@ -5,15 +5,14 @@ The body of a whole answer as an ``LLMResponse``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE, refused
 from llm_master.classes import LLMResponse, Request, ToolCall
-from llm_master.classify import error_from_object, excerpt
-from llm_master.errors import ResponseError
 from llm_master.rows import MessagesDialect
-from llm_master.wire.anthropic_answer import UNREADABLE, Gathered, WireUsage, respond
+from llm_master.wire.anthropic_answer import Gathered, WireUsage, respond
 from llm_master.wire.anthropic_draft import SCHEMA_TOOL, schema_tool_wanted
 from llm_master.wire.anthropic_opaque import opaque_of
 from llm_master.wire.anthropic_rules import rules_for
@@ -68,7 +67,7 @@ def decode(
     try:
         message = _MESSAGE.decode(body)
     except UNREADABLE as error:
-        _refuse(body, request, error, rules)
+        raise refused(body, request, rules, error, _error_in, what="no message") from error
     schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
     gathered = Gathered()
     plain = True
@@ -108,22 +107,5 @@ def _opaque(body: bytes, request: Request, *, schema: bool) -> dict[str, Any] | 
     return opaque_of((each for each in blocks if not (schema and each.get("name") == SCHEMA_TOOL)), request)
 
 
-def _refuse(body: bytes, request: Request, cause: Exception, rules: Mapping[str, str] | None) -> NoReturn:
-    provider, model = request.provider, request.model
-    try:
-        found = msgspec.json.decode(body)
-    except UNREADABLE:
-        what = "not JSON"
-    else:
-        if isinstance(found, dict) and ("error" in found or found.get("type") == "error"):
-            raise error_from_object(
-                found, provider=provider, model=model, request_id=found.get("request_id"), rules=rules
-            ) from cause
-        what = f"no message ({cause})"
-    raise ResponseError(
-        f"{provider} answered {model!r} with {what}: {excerpt(body)}; try again or check the base URL",
-        provider=provider,
-        model=model,
-        status_code=200,
-        body=excerpt(body),
-    ) from cause
+def _error_in(found: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
+    return (found, found.get("request_id")) if "error" in found or found.get("type") == "error" else None

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classify import excerpt
 from llm_master.events import MALFORMED
-from llm_master.wire.anthropic_answer import UNREADABLE, WireUsage
+from llm_master.wire.anthropic_answer import WireUsage
 
 __all__ = [
     "BlockDelta",

@@ -17,10 +17,7 @@ from llm_master.wire.bedrock_blocks import SERVER_TOOL
 from llm_master.wire.bedrock_draft import SCHEMA_TOOL
 from llm_master.wire.bedrock_opaque import opaque_of
 
-__all__ = ["UNREADABLE", "End", "WireUsage", "failure", "respond"]
-
-#: What a decoder raises for bytes that are not the JSON it wants; nesting without end is among them.
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+__all__ = ["End", "WireUsage", "failure", "respond"]
 
 Block = dict[str, Any]
 

@@ -5,15 +5,14 @@ The body of a whole answer as an ``LLMResponse``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE, refused
 from llm_master.classes import LLMResponse, Request
-from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_bedrock import BedrockDialect
-from llm_master.errors import ResponseError
-from llm_master.wire.bedrock_answer import UNREADABLE, End, respond
+from llm_master.wire.bedrock_answer import End, respond
 from llm_master.wire.bedrock_draft import schema_tool_wanted
 
 __all__ = ["decode"]
@@ -50,35 +49,17 @@ def decode(
     try:
         answer = _ANSWER.decode(body)
     except UNREADABLE as error:
-        _refuse(body, request, error, rules)
+        raise refused(body, request, rules, error, _error_in) from error
     if answer.stop_reason is None:
         answer.stop_reason = "null"
     schema = bool(request.params) and schema_tool_wanted(request, dialect)
     return respond(request, answer.output.message.content, answer, schema=schema, raw_body=body)
 
 
-def _refuse(body: bytes, request: Request, cause: Exception, rules: Mapping[str, str] | None) -> NoReturn:
-    provider, model = request.provider, request.model
-    try:
-        found = msgspec.json.decode(body)
-    except UNREADABLE:
-        what = "not JSON"
-    else:
-        # Some of the service's errors spell it with a capital.
-        said = (found.get("message") or found.get("Message") or found.get("error")) if isinstance(found, dict) else None
-        if said:
-            code = str(found.get("__type") or found.get("code") or "").rpartition("#")[2]
-            raise error_from_object(
-                {"error": said} if isinstance(said, dict) else {"message": said, "code": code},
-                provider=provider,
-                model=model,
-                rules=rules,
-            ) from cause
-        what = f"no answer ({cause})"
-    raise ResponseError(
-        f"{provider} answered {model!r} with {what}: {excerpt(body)}; try again or check the base URL",
-        provider=provider,
-        model=model,
-        status_code=200,
-        body=excerpt(body),
-    ) from cause
+def _error_in(found: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
+    # Some of the service's errors spell it with a capital.
+    said = found.get("message") or found.get("Message") or found.get("error")
+    if not said:
+        return None
+    code = str(found.get("__type") or found.get("code") or "").rpartition("#")[2]
+    return ({"error": said} if isinstance(said, dict) else {"message": said, "code": code}), None

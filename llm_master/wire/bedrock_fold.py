@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import excerpt
 from llm_master.dialect_bedrock import BedrockDialect
 from llm_master.events import MALFORMED, ReasoningEvent, StreamEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
-from llm_master.wire.bedrock_answer import UNREADABLE, End, failure, respond
+from llm_master.wire.bedrock_answer import End, failure, respond
 from llm_master.wire.bedrock_blocks import SERVER_TOOL
 from llm_master.wire.bedrock_draft import SCHEMA_TOOL, schema_tool_wanted
 from llm_master.wire.bedrock_frames import Frame, FrameParser

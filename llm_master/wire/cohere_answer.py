@@ -14,10 +14,7 @@ from llm_master.classify import error_from_object
 from llm_master.errors import ProviderError
 from llm_master.wire.cohere_opaque import opaque_of
 
-__all__ = ["UNREADABLE", "Gathered", "WireUsage", "failure", "respond"]
-
-#: What a decoder raises for bytes that are not the JSON it wants; nesting without end is among them.
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+__all__ = ["Gathered", "WireUsage", "failure", "respond"]
 
 # finish_reason -> ours; cohere 7.3.1, read 2026-11-21.
 _FINISH: dict[str, str] = {

@@ -5,15 +5,14 @@ The body of a whole answer as an ``LLMResponse``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE, refused
 from llm_master.classes import LLMResponse, Request, ToolCall
-from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_cohere import CohereDialect
-from llm_master.errors import ResponseError
-from llm_master.wire.cohere_answer import UNREADABLE, Gathered, WireUsage, failure, respond
+from llm_master.wire.cohere_answer import Gathered, WireUsage, failure, respond
 from llm_master.wire.cohere_draft import SCHEMA_TOOL, schema_tool_wanted
 
 __all__ = ["decode"]
@@ -68,7 +67,7 @@ def decode(
     try:
         answer = _ANSWER.decode(body)
     except UNREADABLE as error:
-        _refuse(body, request, error, rules)
+        raise refused(body, request, rules, error, _error_in) from error
     failed = failure(answer.finish_reason, None, request, rules, id=answer.id)
     if failed is not None:
         raise failed
@@ -100,27 +99,6 @@ def decode(
     )
 
 
-def _refuse(body: bytes, request: Request, cause: Exception, rules: Mapping[str, str] | None) -> NoReturn:
-    provider, model = request.provider, request.model
-    try:
-        found = msgspec.json.decode(body)
-    except UNREADABLE:
-        what = "not JSON"
-    else:
-        if isinstance(found, dict) and (isinstance(found.get("message"), str) or found.get("error")):
-            request_id = found.get("id")
-            raise error_from_object(
-                found,
-                provider=provider,
-                model=model,
-                rules=rules,
-                request_id=request_id if isinstance(request_id, str) else None,
-            ) from cause
-        what = f"no answer ({cause})"
-    raise ResponseError(
-        f"{provider} answered {model!r} with {what}: {excerpt(body)}; try again or check the base URL",
-        provider=provider,
-        model=model,
-        status_code=200,
-        body=excerpt(body),
-    ) from cause
+def _error_in(found: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
+    says = isinstance(found.get("message"), str) or found.get("error")
+    return (found, found.get("id")) if says else None

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_cohere import CohereDialect
 from llm_master.events import MALFORMED, ReasoningEvent, StreamEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
-from llm_master.wire.cohere_answer import UNREADABLE, Gathered, WireUsage, failure, respond
+from llm_master.wire.cohere_answer import Gathered, WireUsage, failure, respond
 from llm_master.wire.cohere_draft import SCHEMA_TOOL, schema_tool_wanted
 from llm_master.wire.sse import SSEParser
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE, no_answer
 from llm_master.classes import LLMResponse, Request
-from llm_master.classify import error_from_object, excerpt
+from llm_master.classify import error_from_object
 from llm_master.dialect_gemini import GeminiDialect
-from llm_master.errors import ProviderError, ResponseError
+from llm_master.errors import ProviderError
 from llm_master.wire.gemini_answer import Gathered, Piece
-from llm_master.wire.gemini_shapes import UNREADABLE, Answer, read_answer
+from llm_master.wire.gemini_shapes import Answer, read_answer
 
 __all__ = ["decode", "failure_in", "hidden_error"]
 
@@ -43,7 +44,7 @@ def decode(
         found = found or bool(answer.candidates)
         gathered.take(answer, payload, out, whole=True)
     if not found:
-        raise _response_error("JSON without candidates", body, request)
+        raise no_answer(body, request, "JSON without candidates")
     gathered.settle(out)
     response = gathered.response(body)
     if response.finish_reason is None:
@@ -62,9 +63,9 @@ def _answers(body: bytes, request: Request, rules: Mapping[str, str] | None) -> 
                 pieces = [msgspec.json.encode(each) for each in found]
                 return [(piece, read_answer(piece)) for piece in pieces]
         except UNREADABLE:
-            raise _response_error("something else than JSON", body, request) from error
+            raise no_answer(body, request, "something else than JSON") from error
         failure = hidden_error(found, request, rules)
-        raise failure or _response_error(f"no answer ({error})", body, request) from error
+        raise failure or no_answer(body, request, f"no answer ({error})") from error
 
 
 def hidden_error(found: Any, request: Request, rules: Mapping[str, str] | None) -> ProviderError | None:
@@ -97,15 +98,4 @@ def failure_in(
         body = {"error": {"code": 400, "message": message, "type": reason, "status": "content_filter"}}
     return error_from_object(
         body, provider=request.provider, model=request.model, rules=rules, request_id=answer.response_id
-    )
-
-
-def _response_error(what: str, body: bytes, request: Request) -> ResponseError:
-    shown = excerpt(body)
-    return ResponseError(
-        f"{request.provider} answered {request.model!r} with {what}: {shown}; try again or check the base URL",
-        provider=request.provider,
-        model=request.model,
-        status_code=200,
-        body=shown,
     )

@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
 from llm_master.dialect_gemini import GeminiDialect
 from llm_master.wire.gemini_answer import Gathered, Piece
 from llm_master.wire.gemini_decode import failure_in, hidden_error
-from llm_master.wire.gemini_shapes import UNREADABLE, Answer, read_answer
+from llm_master.wire.gemini_shapes import Answer, read_answer
 from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 __all__ = [
-    "UNREADABLE",
     "Answer",
     "Candidate",
     "Count",
@@ -19,9 +18,6 @@ __all__ = [
     "parts_as_sent",
     "read_answer",
 ]
-
-#: What a decoder raises for bytes that are not the JSON it wants; nesting without end is among them.
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NOTHING = msgspec.Raw(b"")
 

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llm_master.bodies import as_object, no_answer, unreadable
+from llm_master.bodies import hidden_error as error_in
 from llm_master.classes import LLMResponse, Request, Usage
-from llm_master.classify import error_from_object, excerpt
+from llm_master.classify import error_from_object
 from llm_master.errors import ProviderError, ResponseError
 from llm_master.events import StreamEvent
 from llm_master.rows import ChatDialect
 from llm_master.wire.openai_chat_draft import Draft
 from llm_master.wire.openai_chat_plan import Plan, plan_for
-from llm_master.wire.openai_chat_shapes import Answer, Choice, Turn, as_object, decode_shape, read_shape
+from llm_master.wire.openai_chat_shapes import Answer, Choice, Turn, decode_shape, read_shape
 from llm_master.wire.openai_chat_usage import bill_of
 
-__all__ = ["decode", "failed_choice", "hidden_error", "no_choices", "unreadable"]
+__all__ = ["decode", "failed_choice", "hidden_error", "no_choices"]
 
 # Finish reasons that depend on what else the answer holds, or are errors.
 _DERIVED = ("tool_calls", "error")
@@ -131,50 +133,13 @@ def failed_choice(
 def hidden_error(payload: bytes, request: Request, rules: Mapping[str, str] | None) -> ProviderError | None:
     """The error in a payload that came with HTTP 200, None when it holds none."""
     found = as_object(payload)
-    if isinstance(found, list) and found:
-        found = found[0]
-    if not isinstance(found, dict):
-        return None
-    status = found.get("base_resp")
+    first = found[0] if isinstance(found, list) and found else found
+    status = first.get("base_resp") if isinstance(first, dict) else None
     if isinstance(status, dict) and status.get("status_code"):
         found = {"message": str(status.get("status_msg")), "code": status["status_code"]}
-    elif not (
-        found.get("error")
-        or found.get("errors")
-        or found.get("detail")
-        or found.get("object") == "error"
-        or isinstance(found.get("message"), str)
-    ):
-        return None
-    request_id = found.get("id")
-    return error_from_object(
-        found,
-        provider=request.provider,
-        model=request.model,
-        rules=rules,
-        request_id=request_id if isinstance(request_id, str) else None,
-    )
-
-
-def unreadable(body: bytes, request: Request) -> ResponseError:
-    """The error for a body that is not JSON."""
-    start = body.lstrip()[:1]
-    what = (
-        "an empty body" if not start else "broken or truncated JSON" if start in b"{[" else "something else than JSON"
-    )
-    return _response_error(what, body, request, "check the base URL or try again")
+    return error_in(found, request, rules)
 
 
 def no_choices(body: bytes, request: Request) -> ResponseError:
     """The error for JSON that is neither an answer nor an error."""
-    return _response_error("JSON without choices", body, request, "try again or use another model")
-
-
-def _response_error(what: str, body: bytes, request: Request, step: str) -> ResponseError:
-    shown = excerpt(body)
-    return ResponseError(
-        f"{request.provider} answered {request.model!r} with {what}{f': {shown}' if shown else ''}; {step}",
-        provider=request.provider,
-        model=request.model,
-        body=shown or None,
-    )
+    return no_answer(body, request, "JSON without choices", "try again or use another model", status=None)

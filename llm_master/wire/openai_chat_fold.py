@@ -8,15 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_master.bodies import as_object, unreadable
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
 from llm_master.errors import ResponseTooLargeError
 from llm_master.events import MALFORMED, StreamEvent
 from llm_master.rows import ChatDialect
-from llm_master.wire.openai_chat_decode import failed_choice, hidden_error, no_choices, unreadable
+from llm_master.wire.openai_chat_decode import failed_choice, hidden_error, no_choices
 from llm_master.wire.openai_chat_draft import Draft
 from llm_master.wire.openai_chat_plan import plan_for
-from llm_master.wire.openai_chat_shapes import Answer, Choice, Turn, as_object, decode_shape, read_shape
+from llm_master.wire.openai_chat_shapes import Answer, Choice, Turn, decode_shape, read_shape
 from llm_master.wire.openai_chat_usage import bill_of
 from llm_master.wire.sse import SSEParser
 

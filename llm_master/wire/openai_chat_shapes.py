@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Answer", "Choice", "Details", "Turn", "UsageBody", "as_object", "decode_shape", "read_shape", "usage_body"]
+from llm_master.bodies import as_object
+
+__all__ = ["Answer", "Choice", "Details", "Turn", "UsageBody", "decode_shape", "read_shape", "usage_body"]
 
 
 class Details(msgspec.Struct, gc=False):
@@ -74,24 +76,6 @@ class Answer(msgspec.Struct, gc=False):
 
 
 decode_shape = msgspec.json.Decoder(Answer).decode
-
-
-def as_object(payload: bytes) -> Any:
-    """
-    Any JSON as plain objects.
-
-    Python's own reader gets a second try: it takes NaN, raw control characters and unpaired surrogates, which some
-    servers send.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    try:
-        return msgspec.json.decode(payload)
-    except ValueError:
-        import json
-
-        return json.loads(payload, strict=False)
 
 
 def read_shape(payload: bytes) -> Answer:

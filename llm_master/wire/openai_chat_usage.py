@@ -4,14 +4,12 @@ Tokens and reported cost, whatever a server puts where.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llm_master.bodies import amount_of, as_object, walk
 from llm_master.classes import Usage
 from llm_master.wire.openai_chat_plan import Plan
-from llm_master.wire.openai_chat_shapes import Answer, Details, UsageBody, as_object, usage_body
-
-if TYPE_CHECKING:
-    from decimal import Decimal
+from llm_master.wire.openai_chat_shapes import Answer, Details, UsageBody, usage_body
 
 __all__ = ["bill_of", "usage_of"]
 
@@ -28,23 +26,23 @@ def bill_of(answer: Answer, payload: bytes, plan: Plan) -> tuple[Usage | None, A
         return _bill_by_paths(body, payload, plan)
     if body is None:
         return None, None
-    cost = _money(body.cost) if plan.cost and body.cost is not None else None
+    cost = amount_of(body.cost) if plan.cost and body.cost is not None else None
     return usage_of(body, reasoning_outside=plan.dialect.reasoning_outside), cost
 
 
 def _bill_by_paths(body: UsageBody | None, payload: bytes, plan: Plan) -> tuple[Usage | None, Any]:
     found = as_object(payload)
     if plan.usage_path:
-        body = usage_body(_walk(found, plan.usage_path)) or body
+        body = usage_body(walk(found, plan.usage_path)) or body
     cached = None
     if plan.cached_path:
-        holder = _walk(found, plan.usage_path or ("usage",)) or _walk(found, ("usage",))
-        cached = _walk(holder, plan.cached_path)
+        holder = walk(found, plan.usage_path or ("usage",)) or walk(found, ("usage",))
+        cached = walk(holder, plan.cached_path)
     cost = None
     if plan.cost_path:
-        cost = _money(_walk(found, plan.cost_path))
+        cost = amount_of(walk(found, plan.cost_path))
     elif plan.cost and body is not None:
-        cost = _money(body.cost)
+        cost = amount_of(body.cost)
     if body is None:
         return None, cost
     if isinstance(cached, int | float):
@@ -112,24 +110,3 @@ def _with_parts(body: UsageBody, given: int, output: int, *, reasoning_outside: 
 def _searches(body: UsageBody) -> int | None:
     count = (body.server_tool_use or {}).get("web_search_requests")
     return count if isinstance(count, int) else body.num_search_queries
-
-
-def _walk(found: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if not isinstance(found, dict):
-            return None
-        found = found.get(name)
-    return found
-
-
-def _money(value: Any) -> Decimal | None:
-    # The shortest text of a float is what the server wrote.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and amount >= 0 else None

@@ -5,19 +5,17 @@ The body of a whole answer as an ``LLMResponse`` with images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE, no_answer, refused
 from llm_master.classes import Image, LLMResponse, Request, Usage
-from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_images import ImagesDialect
 from llm_master.drawing import NOTE, cost_of, has_more, image_of
 from llm_master.errors import ContentPolicyError, ResponseError
 
-__all__ = ["UNREADABLE", "Item", "Tokens", "decode", "picture", "respond"]
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+__all__ = ["Item", "Tokens", "decode", "picture", "respond"]
 
 
 class _Details(msgspec.Struct):
@@ -84,7 +82,7 @@ def decode(
     try:
         answer = _ANSWER.decode(body)
     except UNREADABLE as error:
-        _refuse(body, request, error, rules)
+        raise refused(body, request, rules, error, _error_in, what="no image") from error
     found = [image for item in answer.data if (image := picture(item, answer.output_format, request)) is not None]
     withheld = len(answer.data) - len(found)
     if withheld and not found:
@@ -96,7 +94,7 @@ def decode(
             status_code=200,
         )
     if not found:
-        raise _nothing(body, request, "no image")
+        raise no_answer(body, request, "no image")
     own = dialect.for_model(request.model)
     response = respond(request, found, answer.usage, body)
     if own.cost is not None:
@@ -151,21 +149,5 @@ def respond(request: Request, images: list[Image], usage: Tokens | None, body: A
     )
 
 
-def _refuse(body: bytes, request: Request, cause: Exception, rules: Mapping[str, str] | None) -> NoReturn:
-    try:
-        found = msgspec.json.decode(body)
-    except UNREADABLE:
-        raise _nothing(body, request, "something that is not JSON") from cause
-    if isinstance(found, dict) and (found.get("error") or (found.get("message") and "data" not in found)):
-        raise error_from_object(found, provider=request.provider, model=request.model, rules=rules) from cause
-    raise _nothing(body, request, "no image") from cause
-
-
-def _nothing(body: bytes, request: Request, what: str) -> ResponseError:
-    return ResponseError(
-        f"{request.provider} answered {request.model!r} with {what}: {excerpt(body)}; try again or check the base URL",
-        provider=request.provider,
-        model=request.model,
-        status_code=200,
-        body=excerpt(body),
-    )
+def _error_in(found: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
+    return (found, None) if found.get("error") or (found.get("message") and "data" not in found) else None

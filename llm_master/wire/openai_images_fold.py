@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import Image, LLMResponse, Request
 from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_images import ImagesDialect
 from llm_master.events import MALFORMED, ImageEvent, StreamEvent, UsageEvent
-from llm_master.wire.openai_images_decode import UNREADABLE, Item, Tokens, picture, respond
+from llm_master.wire.openai_images_decode import Item, Tokens, picture, respond
 from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llm_master.bodies import amount_of, as_object, walk
 from llm_master.classes import LLMResponse, Request, Usage
-from llm_master.classify import error_from_object, excerpt
-from llm_master.errors import ProviderError, ResponseError
+from llm_master.classify import error_from_object
+from llm_master.errors import ProviderError
 from llm_master.wire.openai_responses_items import Gathered
 from llm_master.wire.openai_responses_opaque import opaque_of
 from llm_master.wire.openai_responses_plan import Plan
@@ -21,12 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
-    "as_object",
     "failure",
     "read_answer",
     "refused",
     "respond",
-    "unreadable",
     "usage_of",
     "whole_text",
 ]
@@ -83,24 +82,6 @@ class Answer(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(Answer).decode
-
-
-def as_object(payload: bytes) -> Any:
-    """
-    Any JSON as plain objects.
-
-    Python's own reader gets a second try: it takes NaN, raw control characters and unpaired surrogates, which some
-    servers send.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    try:
-        return msgspec.json.decode(payload)
-    except ValueError:
-        import json
-
-        return json.loads(payload, strict=False)
 
 
 def read_answer(payload: bytes) -> Answer:
@@ -197,40 +178,40 @@ def _finish(answer: Answer, gathered: Gathered, plan: Plan, notes: list[str]) ->
 
 
 def _note_tools(answer: Answer, notes: list[str]) -> None:
-    images = _walk(answer.tool_usage, ("image_gen",))
-    made = _count(_walk(images, ("output_tokens",)))
+    images = walk(answer.tool_usage, ("image_gen",))
+    made = _count(walk(images, ("output_tokens",)))
     if made:
-        read = _count(_walk(images, ("input_tokens",)))
+        read = _count(walk(images, ("input_tokens",)))
         notes.append(f"images took {read} input and {made} output tokens of their own, which usage and cost leave out")
 
 
 def usage_of(answer: Answer, gathered: Gathered | None = None, searches: Any = None) -> Usage:
     """Tokens as all families count them, and web searches; what the server does not say is 0."""
     body = answer.usage
-    given, output = _count(_walk(body, ("input_tokens",))), _count(_walk(body, ("output_tokens",)))
-    details, parts = _walk(body, ("input_tokens_details",)), _walk(body, ("output_tokens_details",))
-    reasoning = _count(_walk(parts, ("reasoning_tokens",)))
+    given, output = _count(walk(body, ("input_tokens",))), _count(walk(body, ("output_tokens",)))
+    details, parts = walk(body, ("input_tokens_details",)), walk(body, ("output_tokens_details",))
+    reasoning = _count(walk(parts, ("reasoning_tokens",)))
     if reasoning > output:
         # Impossible when reasoning is part of the output: the total shows whether it was left out of it.
-        if _count(_walk(body, ("total_tokens",))) == given + output + reasoning:
+        if _count(walk(body, ("total_tokens",))) == given + output + reasoning:
             output += reasoning
         reasoning = min(reasoning, output)
-    cached = min(_count(_walk(details, ("cached_tokens",))), given)
+    cached = min(_count(walk(details, ("cached_tokens",))), given)
     if searches is None:
-        searches = _walk(answer.tool_usage, ("web_search", "num_requests"))
+        searches = walk(answer.tool_usage, ("web_search", "num_requests"))
     if searches is None and gathered is not None:
         searches = gathered.searches
     return Usage(
         given,
         output,
         cached,
-        min(_count(_walk(details, ("cache_write_tokens",))), given - cached),
+        min(_count(walk(details, ("cache_write_tokens",))), given - cached),
         0,
         reasoning,
-        min(_count(_walk(details, ("audio_tokens",))), given),
-        min(_count(_walk(parts, ("audio_tokens",))), output),
-        min(_count(_walk(details, ("image_tokens",))), given),
-        min(_count(_walk(parts, ("image_tokens",))), output),
+        min(_count(walk(details, ("audio_tokens",))), given),
+        min(_count(walk(parts, ("audio_tokens",))), output),
+        min(_count(walk(details, ("image_tokens",))), given),
+        min(_count(walk(parts, ("image_tokens",))), output),
         _count(searches),
     )
 
@@ -243,29 +224,8 @@ def _by_paths(raw_body: Any, plan: Plan) -> tuple[Decimal | None, Any]:
         found = as_object(raw_body)
     except ValueError:
         return None, None
-    cost = _money(_walk(found, plan.cost_path), plan.dialect.cost_unit) if plan.cost_path else None
-    return cost, _walk(found, plan.searches_path) if plan.searches_path else None
-
-
-def _money(value: Any, unit: int) -> Decimal | None:
-    # The shortest text of a float is what the server wrote.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        amount = Decimal(str(value)) / unit
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and amount >= 0 else None
-
-
-def _walk(found: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if not isinstance(found, dict):
-            return None
-        found = found.get(name)
-    return found
+    cost = amount_of(walk(found, plan.cost_path), plan.dialect.cost_unit) if plan.cost_path else None
+    return cost, walk(found, plan.searches_path) if plan.searches_path else None
 
 
 def _count(value: Any) -> int:
@@ -317,20 +277,4 @@ def refused(
         model=request.model,
         rules={**_CATEGORIES, **(rules or {})},
         request_id=request_id,
-    )
-
-
-def unreadable(body: bytes, request: Request, what: str | None = None) -> ResponseError:
-    """The error for a body that is no answer."""
-    start = body.lstrip()[:1]
-    found = what or (
-        "an empty body" if not start else "broken or truncated JSON" if start in b"{[" else "something else than JSON"
-    )
-    shown = excerpt(body)
-    return ResponseError(
-        f"{request.provider} answered {request.model!r} with {found}{f': {shown}' if shown else ''};"
-        " check the base URL or try again",
-        provider=request.provider,
-        model=request.model,
-        body=shown or None,
     )

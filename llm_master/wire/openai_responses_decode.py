@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llm_master.bodies import as_object, unreadable
+from llm_master.bodies import hidden_error as error_in
 from llm_master.classes import LLMResponse, Request
-from llm_master.classify import error_from_object
 from llm_master.dialect_responses import ResponsesDialect
 from llm_master.errors import ProviderError
-from llm_master.wire.openai_responses_answer import as_object, failure, read_answer, respond, unreadable
+from llm_master.wire.openai_responses_answer import failure, read_answer, respond
 from llm_master.wire.openai_responses_items import gather
 from llm_master.wire.openai_responses_plan import plan_for
 
@@ -53,18 +54,4 @@ def hidden_error(body: bytes, request: Request, rules: Mapping[str, str] | None)
         found = as_object(body)
     except (ValueError, RecursionError):
         return None
-    if isinstance(found, list) and found:
-        found = found[0]
-    if not isinstance(found, dict):
-        return None
-    says = any(found.get(field) for field in ("error", "errors", "detail")) or found.get("object") == "error"
-    if not says and not isinstance(found.get("message"), str):
-        return None
-    request_id = found.get("id")
-    return error_from_object(
-        found,
-        provider=request.provider,
-        model=request.model,
-        rules=rules,
-        request_id=request_id if isinstance(request_id, str) else None,
-    )
+    return error_in(found, request, rules)

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from llm_master.wire.openai_responses_answer import as_object, whole_text
+from llm_master.bodies import as_object
+from llm_master.wire.openai_responses_answer import whole_text
 
 __all__ = ["DELTAS", "ENDS", "HEADS", "WHOLES", "Event", "read_event", "read_odd"]
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_master.bodies import unreadable
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
 from llm_master.dialect_responses import ResponsesDialect
@@ -19,7 +20,6 @@ from llm_master.wire.openai_responses_answer import (
     read_answer,
     refused,
     respond,
-    unreadable,
 )
 from llm_master.wire.openai_responses_decode import decode, hidden_error
 from llm_master.wire.openai_responses_events import DELTAS, ENDS, HEADS, WHOLES, Event, read_event, read_odd

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import Image, LLMResponse, Request, Usage
 from llm_master.classify import excerpt
 from llm_master.dialect_images import PollingDialect
@@ -25,7 +26,6 @@ __all__ = ["PATH", "Job", "Status", "decode", "encode", "job_of", "path_of", "st
 
 PATH = ""
 _ENCODER = msgspec.json.Encoder()
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ID_FIELDS = ("id", "request_id")
 
 
@@ -204,6 +204,6 @@ def _image(value: Any) -> Image:
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return found if isinstance(found, dict) else None
