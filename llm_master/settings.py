@@ -21,6 +21,7 @@ from llm_master.errors import ConfigurationError
 from llm_master.policy.deadline import Timeouts
 from llm_master.policy.limits_rules import Limit
 from llm_master.policy.retry import RetryPolicy
+from llm_master.price_files import read_price_files
 from llm_master.settings_parts import CacheSettings, Deployment, Fallback, ModelSettings, ProviderSettings
 from llm_master.settings_rules import Problem, Reader, nearest, written
 from llm_master.toml_lines import key_lines
@@ -46,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         redis_url_env: variable with the address of the Redis or Valkey that shares the limits, None: each process
             keeps its own.
         cache: None when there is none.
+        prices: files and directories of prices, see ``metering.py``.
     """
 
     path: str
@@ -56,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     redis_url_env: str | None = None
     cache: CacheSettings | None = None
+    prices: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], providers: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -154,7 +157,8 @@ _CACHE = {
     "path": rules.TEXT,
     "redis_url_env": rules.VARIABLE,
 }
-_SECTIONS = ("timeouts", "retry", "providers", "models", "limits", "cache")
+_PRICE_FILES = {"files": rules.TEXTS}
+_SECTIONS = ("timeouts", "retry", "providers", "models", "limits", "cache", "prices")
 _HOMES = {
     **dict.fromkeys(_CACHE, "cache"),
     **dict.fromkeys(_MODEL, 'models."NAME"'),
@@ -163,6 +167,7 @@ _HOMES = {
     **dict.fromkeys(_RETRY, "retry"),
     **dict.fromkeys(_TIMEOUTS, "timeouts"),
     "redis_url_env": "limits",
+    "files": "prices",
     "fallbacks": 'models."NAME"',
     "deployments": 'models."NAME"',
     "weight": 'models."NAME".deployments',
@@ -196,6 +201,7 @@ class _File:
             limits=limits,
             redis_url_env=url,
             cache=self._cache(parts["cache"]) if "cache" in parts else None,
+            prices=self._prices(parts["prices"]) if "prices" in parts else (),
         )
 
     def _timeouts(self, table: dict[str, Any]) -> Timeouts:
@@ -387,6 +393,14 @@ class _File:
             if short in found and twin is not None and getattr(twin, long) is not None:
                 self.reader.wrong((*place, short), f"{short} of {what!r} is given already as its {long}; remove one")
         return name
+
+    def _prices(self, table: dict[str, Any]) -> tuple[str, ...]:
+        files: tuple[str, ...] = self.reader.table(("prices",), table, _PRICE_FILES).get("files", ())
+        for problem in read_price_files(files)[1]:
+            self.reader.wrong(("prices", "files"), str(problem))
+        if not table:
+            self.reader.wrong(("prices",), "[prices] sets nothing; give it a setting or remove it")
+        return files
 
     def _cache(self, table: dict[str, Any]) -> CacheSettings | None:
         place = ("cache",)

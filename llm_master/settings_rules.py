@@ -72,6 +72,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return tuple(map(_text, value))
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError  # noqa: TRY004  # a rule has one way to say no
@@ -144,6 +150,7 @@ PRICE = Rule(lambda value: _number(value, low=0.0), "give USD per million tokens
 WEIGHT = Rule(lambda value: _number(value, low=0.0, above=True), "give a number above 0")
 FLAG = Rule(_flag, "give true or false")
 TEXT = Rule(_text, "give a text in quotes")
+TEXTS = Rule(_texts, 'give a list of texts in quotes: ["prices.csv"]')
 MODEL = Rule(_model, 'give a model\'s name in quotes, such as "gpt-4.1"')
 BASE_URL = Rule(lambda value: _address(value, full=False), 'give an address such as "https://host/v1"', secret=True)
 API_URL = Rule(

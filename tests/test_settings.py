@@ -257,7 +257,7 @@ def test_the_sample_is_right_with_every_line_taken(written) -> None:
 def test_the_sample_shows_every_setting() -> None:
     from llm_master import settings
 
-    tables = ("_TIMEOUTS", "_RETRY", "_PROVIDER", "_MODEL", "_DEPLOYMENT", "_LIMIT", "_CACHE")
+    tables = ("_TIMEOUTS", "_RETRY", "_PROVIDER", "_MODEL", "_DEPLOYMENT", "_LIMIT", "_CACHE", "_PRICE_FILES")
     names = {name for table in tables for name in getattr(settings, table)} | {"fallbacks", "params", "deployments"}
     text = SAMPLE.read_text(encoding="utf-8")
     assert {name for name in names if not re.search(rf"\b{name}( =|\]\])", text)} == set()
