@@ -288,9 +288,9 @@ class BudgetExceededError(QuotaExceededError):
     """
     A budget of your own has no room for the call, or its cost has no bound; nothing was sent.
 
-    ``key`` is the budget's (``"max_cost"``: the call's own), ``left`` what nobody has spent or holds of it (USD as a
-    Decimal, or tokens, as ``unit`` says; None when that is not known) and ``renews`` when its next window begins, None
-    for never. A fallback is tried, as it may cost less.
+    ``key`` is the budget's (``"max_cost"``: the call's own), ``left`` what is not spent of it (USD as a Decimal, or
+    tokens, as ``unit`` says; None when that is not known) and ``renews`` when its next window begins, None for never.
+    A fallback is tried, as it may cost less.
     """
 
     def __init__(

@@ -48,8 +48,9 @@ def picodollars(amount: Any, rounding: str = ROUND_CEILING) -> int:
 
 
 def usd(amount: int) -> Decimal:
-    """Picodollars as USD."""
-    return Decimal(amount).scaleb(-12, _EXACT)
+    """Picodollars as USD, without zeros at its end."""
+    found = Decimal(amount).scaleb(-12, _EXACT).normalize(_EXACT)
+    return found if found.as_tuple().exponent <= 0 else found.quantize(Decimal(1))  # type: ignore[operator]  # finite
 
 
 def _shown(unit: str, amount: int) -> str:
@@ -237,6 +238,7 @@ class Charge(msgspec.Struct, frozen=True, eq=False):
         whole = f"{_shown(self.unit, self.cap)} {'in total' if budget.per == 'total' else f'per {budget.per}'}"
         what = f"the budget of {budget.key!r}, {whole},"
         rest = "" if left is None else f", of which {_shown(self.unit, left)} is left"
+        held = "" if left is None else f" {_shown(self.unit, left)} of it is not spent, but"
         renews = None if ends is None else dt.datetime.fromtimestamp(ends, dt.UTC)
         when = "it never renews" if renews is None else f"it renews at {renews:%Y-%m-%d %H:%M} UTC"
         need = f"{_call(provider, model)} may take up to {_shown(self.unit, self.amount)}"
@@ -244,7 +246,8 @@ class Charge(msgspec.Struct, frozen=True, eq=False):
             text = f"{need} of {what.rstrip(',')}{rest}; {when}: lower max_tokens, raise the budget or give a"
             text += " cheaper fallback_model="
         else:
-            text = f"{need} of {what} which other calls hold for now{rest}; try again when one has ended"
+            text = f"{need} of {what.rstrip(',')}:{held} other calls hold it for now; try again when one has ended, or"
+            text += " allow more limit_wait="
         return BudgetExceededError(
             text,
             provider=provider,
