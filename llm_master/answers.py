@@ -41,6 +41,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
         attempts: every request the call made, oldest first.
         request_id: the provider's id of the request.
         notes: what was unusual but harmless.
+        call_id: the call's own id, under which the ledger keeps it, None without a ledger.
     """
 
     model_name: str = ""
@@ -53,6 +54,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
     request_id: str | None = None
     notes: tuple[str, ...] = ()
     pricer: Any = None
+    call_id: str | None = None
 
     @property
     def cost(self) -> Decimal | None:
@@ -200,10 +202,12 @@ class TokenCount(msgspec.Struct, frozen=True):
     """
     How many tokens an input has for a model.
 
-    ``source`` says who counted: ``provider`` (its own endpoint), ``tokenizer`` (the model's, on this machine; what the
-    chat format adds is not in it) or ``estimate`` (by the characters, on the high side).
+    ``source`` says who counted: ``provider`` (its own endpoint), ``tokenizer`` (the model's, on this machine, with what
+    the chat format is known to add; what a host puts before the messages is not in it) or ``estimate`` (by the
+    characters, on the high side). ``note`` is the name of the tokenizer's encoding, or why it is an estimate.
     """
 
     tokens: int
     source: Literal["provider", "tokenizer", "estimate"]
     model: str
+    note: str | None = None

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from llm_master.classes import LLMResponse
-    from llm_master.stream import LLMStream
 
-__all__ = ["SyncStream", "run"]
+__all__ = ["SyncPieces", "SyncStream", "run"]
 
 T = TypeVar("T")
 
@@ -79,32 +78,28 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class SyncStream:
+class SyncPieces:
     """
-    A streamed answer as an ordinary iterator: ``for text in stream``.
+    An answer piece by piece as an ordinary iterator: ``for piece in stream``.
 
     ``response`` is the whole answer once it ended; leaving the loop early closes the provider's connection.
     """
 
-    def __init__(self, stream: LLMStream) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     @property
-    def response(self) -> LLMResponse:
+    def response(self) -> Any:
         """The whole answer; raises LLMError while the stream has not ended."""
         return self._stream.response
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         pieces = self._stream.batches()
         try:
             while (batch := run(_next(pieces))) is not None:
                 yield from batch
         finally:
             run(pieces.aclose())
-
-    def text(self) -> str:
-        """Read the stream to its end and return the whole text."""
-        return run(self._stream.text())
 
     def close(self) -> None:
         """Stop reading and close the provider's connection."""
@@ -117,5 +112,21 @@ class SyncStream:
         self.close()
 
 
-async def _next(pieces: AsyncGenerator[list[str], None]) -> list[str] | None:
+class SyncStream(SyncPieces):
+    """A streamed answer in text: as ``SyncPieces``, and ``text()`` for all of it."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def response(self) -> LLMResponse:
+            """As of ``SyncPieces``."""
+
+        def __iter__(self) -> Iterator[str]: ...
+
+    def text(self) -> str:
+        """Read the stream to its end and return the whole text."""
+        return str(run(self._stream.text()))
+
+
+async def _next(pieces: AsyncGenerator[list[Any], None]) -> list[Any] | None:
     return await anext(pieces, None)

@@ -5,11 +5,14 @@ One call: a whole answer or a stream, from the first target that gives it.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from llm_master.answers import OperationResponse
+from llm_master.books import settled
 from llm_master.chain import Chain, Step, first_limits
 from llm_master.classes import LLMResponse, Request
 from llm_master.errors import (
@@ -24,15 +27,16 @@ from llm_master.events import UsageEvent
 from llm_master.messages import normalise
 from llm_master.params import check as check_params
 from llm_master.params import check_model_name
+from llm_master.pieces import OperationStream
 from llm_master.policy.retry import RetryPolicy
-from llm_master.record import listening
+from llm_master.record import listening, usage_of
 from llm_master.resume import Resumption
 from llm_master.sources import Recorded, WireSource
 from llm_master.stream import LLMStream, OneAnswer, StreamSource
 from llm_master.structured import correction, fulfil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from llm_master.events import CallEvent
     from llm_master.incoming import OpenStream
@@ -131,10 +135,9 @@ class Call(Chain):
         self.last = trial.lease.member.name
         target = trial.target.for_call(step.params)
         alone = len(steps) == 1 and len(step.pool.places) == 1
+        request = trial.request = self._request(target, step)
         try:
-            response: LLMResponse = await target.send(
-                self._request(target, step), limits if alone else self.share(step, more=True)
-            )
+            response: LLMResponse = await target.send(request, limits if alone else self.share(step, more=True))
         except ProviderError as error:
             trial.failed(error)
             return await self.walk(steps, self._send, error)  # type: ignore[no-any-return]  # _send's
@@ -149,7 +152,8 @@ class Call(Chain):
 
     async def _send(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> LLMResponse:
         target = trial.target.for_call(step.params)
-        response: LLMResponse = await target.send(self._request(target, step), limits)
+        request = trial.request = self._request(target, step)
+        response: LLMResponse = await target.send(request, limits)
         trial.finished(response)
         return response
 
@@ -188,24 +192,52 @@ class Call(Chain):
 
     async def _begin(self, step: Step, trial: Trial, limits: aiohttp.ClientTimeout) -> StreamSource:
         target = trial.target.for_call(step.params)
-        request = self._request(target, step, stream=True)
-        first = self.timeouts.first_token
-        seconds = min((t for t in (limits.total, first) if t is not None), default=None)
+        request = trial.request = self._request(target, step, stream=True)
         if hasattr(target, "source"):
-            return Recorded(trial, await target.source(request, seconds))
-        unlimited = aiohttp.ClientTimeout(total=None, sock_connect=limits.sock_connect)
+            return Recorded(trial, await target.source(request, self._first_seconds(limits)))
+        stream, fold, times = await self.opening(trial, limits, partial(target.open, request))
         try:
-            async with asyncio.timeout(seconds) as timer:
-                stream, fold = await target.open(request, unlimited)
-        except TimeoutError as error:
-            if isinstance(error, ProviderError):
-                raise
-            raise self._silent(target, seconds) from None
-        try:
-            return await self._first_piece(trial, request, stream, fold, (timer.when(), limits.total))
+            return await self._first_piece(trial, request, stream, fold, times)
         except BaseException:
             stream.close()
             raise
+
+    def _first_seconds(self, limits: aiohttp.ClientTimeout) -> float | None:
+        """Seconds that an attempt may take to its first piece, None for no limit."""
+        return min((t for t in (limits.total, self.timeouts.first_token) if t is not None), default=None)
+
+    async def opening(
+        self,
+        trial: Trial,
+        limits: aiohttp.ClientTimeout,
+        work: Callable[[aiohttp.ClientTimeout], Awaitable[tuple[OpenStream, Any]]],
+    ) -> tuple[OpenStream, Any, tuple[float | None, float | None]]:
+        """
+        What ``work`` opens within the time for a first piece.
+
+        Returns:
+            The stream and what reads it, loop time by which its first piece must be there, and seconds that the
+            attempt may take.
+        """
+        seconds = self._first_seconds(limits)
+        unlimited = aiohttp.ClientTimeout(total=None, sock_connect=limits.sock_connect)
+        try:
+            async with asyncio.timeout(seconds) as timer:
+                stream, fold = await work(unlimited)
+        except TimeoutError as error:
+            if isinstance(error, ProviderError):
+                raise
+            raise self._silent(trial.target, seconds) from None
+        trial.stream = stream
+        return stream, fold, (timer.when(), limits.total)
+
+    def arm(self, source: WireSource, share: float | None) -> None:
+        """Watch a stream whose first piece is there; ``share``: seconds that the attempt may take."""
+        # A stream that falls silent must leave time for the targets behind it, even where only the deadline watches.
+        idle = min((each for each in (self.timeouts.idle, share) if each is not None), default=None)
+        left = self.remaining()
+        # Counted from the loop's own clock, which need not be the monotonic one.
+        source.arm(idle, None if left is None else asyncio.get_running_loop().time() + left)
 
     async def _first_piece(
         self, trial: Trial, request: Request, stream: OpenStream, fold: Any, times: tuple[float | None, float | None]
@@ -213,8 +245,6 @@ class Call(Chain):
         """The source; ``times``: loop time by which its first piece must be there, and seconds the attempt may take."""
         target = trial.target.for_call(request.params)
         until, share = times
-        # A stream that falls silent must leave time for the targets behind it, even where only the deadline watches.
-        idle = min((each for each in (self.timeouts.idle, share) if each is not None), default=None)
         kind = stream.headers.get("Content-Type", "").lower()
         stream.watch(None, until)
         if "json" in kind and "event-stream" not in kind:
@@ -238,9 +268,7 @@ class Call(Chain):
             partial = fold.response()
             if not fold.complete or partial.finish_reason == "error":
                 target.check_said(partial)
-        left = self.remaining()
-        # Counted from the loop's own clock, which need not be the monotonic one.
-        source.arm(idle, None if left is None else asyncio.get_running_loop().time() + left)
+        self.arm(source, share)
         return source
 
     def _silent(self, target: Target, seconds: float | None) -> APITimeoutError:
@@ -285,7 +313,9 @@ class Call(Chain):
         if winner == 1:
             self.last, self.at, self.tries = twin.last, twin.at + offset, twin.tries
         if isinstance(found, LLMResponse):
-            found.attempts = tuple(self.attempts)
+            # The one that was left may be billed too.
+            found.attempts = attempts = tuple(self.attempts)
+            found.usage = usage_of(attempts)
         return found
 
     def _twin(self) -> Call:
@@ -302,7 +332,7 @@ class Call(Chain):
         )
         twin.prepare(self.messages, self.headers, drop_params=self.drop_params)
         twin.attempts, twin.listeners, twin.id, twin.tags = self.attempts, self.listeners, self.id, self.tags
-        twin.started = self.started
+        twin.started, twin.kind = self.started, self.kind
         return twin
 
     # -- in a shape ---------------------------------------------------------------------------------------------
@@ -340,18 +370,25 @@ class Call(Chain):
     # -- observed -----------------------------------------------------------------------------------------------
 
     async def observed(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The same work, with its one end told to the listeners; a stream tells its own."""
+        """The same work, with its one end told to the listeners and kept by the books; a stream tells its own."""
         try:
-            with listening(self.tell):
+            if self.listeners:
+                with listening(self.tell):
+                    found = await work
+            else:
                 found = await work
         except LLMError as error:
-            self.end("error", error=error)
+            waits = self.end("error", error=error)
+            if waits is not None:
+                await settled(waits)
             raise
-        except BaseException:
-            self.end("cancelled")
+        except BaseException as error:
+            self.end("cancelled", error=error)
             raise
-        if not isinstance(found, LLMStream):
-            self.end("ok", response=found if isinstance(found, LLMResponse) else None)
+        if found.__class__ not in (LLMStream, OperationStream):
+            waits = self.end("ok", response=found if isinstance(found, LLMResponse | OperationResponse) else None)
+            if waits is not None:
+                await settled(waits, found)
         return found
 
 

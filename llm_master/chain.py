@@ -102,6 +102,10 @@ class Chain(Record):
         self.attempts = []
         self.story: list[StreamEvent] = []
         self.listeners = ()
+        self.books = ()
+        self.kind = "chat"
+        self.streamed = False
+        self.uid = None
         self.tags = ()
         self.id = 0
         self.ended = False

@@ -34,7 +34,8 @@ class Usage(msgspec.Struct, kw_only=False):
     Tokens of one call, normalised over all API families.
 
     ``input_tokens`` is the whole input including cache reads and writes, ``output_tokens`` the whole output including
-    reasoning; the other token fields are parts of these two.
+    reasoning; the other token fields are parts of these two. ``estimated`` says that the provider did not tell all of
+    it (the request was cut off or cancelled) and the rest was counted here.
     """
 
     input_tokens: int = 0
@@ -48,6 +49,7 @@ class Usage(msgspec.Struct, kw_only=False):
     input_image_tokens: int = 0
     output_image_tokens: int = 0
     web_searches: int = 0
+    estimated: bool = False
 
     @property
     def total_tokens(self) -> int:
@@ -59,7 +61,9 @@ class Usage(msgspec.Struct, kw_only=False):
         return f"Usage({counts})"
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+        total = Usage(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+        total.estimated = self.estimated or other.estimated
+        return total
 
 
 class ToolCall:
@@ -153,6 +157,10 @@ class Attempt(msgspec.Struct):
     before it (back-off, rate limit) and ``wait_reason`` why. ``key_id`` names the key without showing it.
     ``outcome`` is ``ok``, ``error``, ``interrupted``, ``cancelled``, or ``skipped`` when nothing was sent because the
     target was cooling, a limit had no room, or the parameters do not suit it. ``deployment`` is None for the only one.
+    ``usage`` is what this attempt used, as far as it is known; None where nothing was billed. ``cost`` is its price in
+    USD, ``reported_cost`` what the provider itself said, None when it said nothing.
+    ``bytes_sent`` and ``bytes_received`` are those of the bodies, decoded and without headers; 0 where a provider class
+    of your own, or the SDK in it, sends the request.
     """
 
     provider: str
@@ -170,6 +178,25 @@ class Attempt(msgspec.Struct):
     deployment: str | None = None
     request_id: str | None = None
     usage: Usage | None = None
+    reported_cost: Any = None
+    pricer: Any = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def __repr__(self) -> str:
+        shown = ((name, getattr(self, name)) for name in self.__struct_fields__ if name != "pricer")
+        return f"Attempt({', '.join(f'{name}={value!r}' for name, value in shown)})"
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD; 0 where nothing was billed, None when no price is known."""
+        if self.reported_cost is not None:
+            return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
+        if self.usage is None:
+            from decimal import Decimal
+
+            return Decimal(0)
+        return None if self.pricer is None else self.pricer(self.usage)
 
 
 class Request(msgspec.Struct):
@@ -179,7 +206,7 @@ class Request(msgspec.Struct):
     ``messages`` are normalised (see ``messages.py``) and never changed; ``params`` hold the field's names of the chat
     format; ``headers`` are the caller's extra ones. The wire module writes what it left out into ``dropped``, and shows
     the parts of messages that are no text to ``guard`` (``guard.py``), which knows what the model reads; None: nobody
-    knows.
+    knows. Who sends it notes the sizes of the bodies in ``bytes_sent`` and ``bytes_received``.
     """
 
     provider: str
@@ -191,6 +218,8 @@ class Request(msgspec.Struct):
     dropped: tuple[str, ...] = ()
     headers: dict[str, str] | None = None
     guard: Any = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
 
     def show(self, kind: Any) -> None:
         """Have the guard look at the type of a part; raises UnsupportedParameterError for one that cannot be read."""
@@ -207,7 +236,8 @@ class LLMResponse(msgspec.Struct, weakref=True):
     Attributes:
         content: the text, ``""`` when there is none (an image model: the URL or base64 text).
         model_name: the name as asked; ``model``: as the provider served it; ``provider``: its key.
-        usage: tokens, normalised.
+        usage: tokens of the whole call, normalised; those of its failed attempts included.
+        call_id: the call's own id, under which the ledger keeps it, None without a ledger.
         latency: seconds from the call to the whole answer; ``time_to_first_token``: seconds, None without a stream.
         finish_reason: ``stop|length|tool_calls|content_filter|refusal|pause|context_window|error``.
         refusal: the model's own words when it refused, else None.
@@ -246,6 +276,7 @@ class LLMResponse(msgspec.Struct, weakref=True):
     service_tier: str | None = None
     raw_body: Any = None
     pricer: Any = None
+    call_id: str | None = None
 
     def __repr__(self) -> str:
         # Only what says something: the body and what is empty stay out.
@@ -273,7 +304,15 @@ class LLMResponse(msgspec.Struct, weakref=True):
 
     @property
     def cost(self) -> Decimal | None:
-        """USD of the whole call; the provider's own figure where it gives one; None when no price is known."""
+        """
+        USD of the whole call, its failed attempts included; None when no price is known.
+
+        A provider's own figure is taken where it gives one. Where only a part has a price, it is that part.
+        """
+        billed = [attempt for attempt in self.attempts if attempt.usage is not None]
+        if len(billed) > 1:
+            known = [cost for attempt in billed if (cost := attempt.cost) is not None]
+            return sum(known[1:], known[0]) if known else None
         if self.reported_cost is not None:
             return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
         if self.pricer is None:

@@ -5,10 +5,12 @@ A user's own provider class, or a generator method of the unified one, called li
 from __future__ import annotations
 
 import inspect
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import LLMResponse
 from llm_master.errors import APITimeoutError, LLMError, ProviderError
+from llm_master.pricing import Pricer
 from llm_master.stream import Generated, OneAnswer, StreamSource
 
 if TYPE_CHECKING:
@@ -136,7 +138,13 @@ class CustomTarget:
         result.provider = result.provider or self.provider
         result.model = result.model or self.model
         result.model_name = self.asked
+        if result.pricer is None:
+            result.pricer = self.pricer(result.model)
         return result
+
+    def pricer(self, served: str | None = None) -> Any:
+        """What prices a request that is made now; ``served``: the model's name as the provider says it."""
+        return Pricer(self.asked, self.provider, served or self.model, time(), entry=self.prices)
 
     async def released(self) -> None:
         """Nothing is held here."""

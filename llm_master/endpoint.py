@@ -118,6 +118,8 @@ def _proxy_for(url: URL) -> str | None:
 
 _Kind = tuple[tuple[type[BaseException], ...], type[ProviderError], str, bool | None]
 
+# Before anything could be sent.
+_UNSENT = (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientSSLError, aiohttp.InvalidURL)
 # First match wins. Fields of the text: provider, model, host, what (the error), doing (" while streaming").
 _FAILURES: tuple[_Kind, ...] = (
     (
@@ -178,7 +180,7 @@ def translate(error: BaseException, endpoint: Endpoint, when: str) -> ProviderEr
     """The typed error for a failure below HTTP."""
     what = redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, *endpoint.secrets)
     _, cls, text, retryable = next(kind for kind in _FAILURES if isinstance(error, kind[0]))
-    return cls(
+    found = cls(
         text.format(
             provider=endpoint.provider,
             model=endpoint.model,
@@ -190,3 +192,6 @@ def translate(error: BaseException, endpoint: Endpoint, when: str) -> ProviderEr
         model=endpoint.model,
         retryable=retryable,
     )
+    if isinstance(error, _UNSENT):
+        found.sent = False
+    return found

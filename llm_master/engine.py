@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llm_master.admission import Admission
 from llm_master.arguments import fallback_params, with_attempts
 from llm_master.assembly import Assembly, settings_of
+from llm_master.books import new_uid
 from llm_master.calls import Call, LLMStream, Step, check_model_name, check_params, first_limits, normalise
 from llm_master.errors import InvalidRequestError
 from llm_master.policy.budget import shared_budget
@@ -24,6 +25,7 @@ from llm_master.structured import shaped
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from llm_master.books import Book
     from llm_master.classes import ModelConfig
     from llm_master.events import CallEvent
     from llm_master.policy.hedge import HedgePolicy
@@ -35,6 +37,26 @@ __all__ = ["Engine", "shared_limiter"]
 REDIS_VARIABLE = "LLM_MASTER_REDIS_URL"
 #: The variable with the directory in which processes leave the state of their breakers for ``llm-master doctor``.
 STATE_VARIABLE = "LLM_MASTER_STATE_DIR"
+#: The variable with a directory of price files, which every client of the process uses; STATEK's name.
+PRICES_VARIABLE = "STATEK_MODEL_INFO_DIR"
+
+
+def price_files(dotenv: Mapping[str, str], settings: Any) -> None:
+    """
+    Load the price files that the environment and the settings name; see ``metering.py``.
+
+    Raises:
+        ConfigurationError: ``FILE:LINE: what is wrong`` with a file of the settings; others are logged.
+    """
+    directory = os.environ.get(PRICES_VARIABLE) or dotenv.get(PRICES_VARIABLE)
+    if directory:
+        from llm_master.metering import load_directory_once
+
+        load_directory_once(directory)
+    if settings is not None and settings.prices:
+        from llm_master.metering import load_price_files
+
+        load_price_files(settings.prices, strict=True)
 
 
 @cache
@@ -63,6 +85,7 @@ class Engine:
     def __init__(self, llm: Any, options: Mapping[str, Any], listeners: list[Callable[[CallEvent], Any]]) -> None:
         settings = options.get("settings")
         self.listeners = listeners
+        self.books: tuple[Book, ...] = tuple(options.get("books") or ())
         self.timeouts: Timeouts = options.get("timeouts") or (settings.timeouts if settings else Timeouts())
         self.retry: RetryPolicy = options.get("retry") or (settings.retry if settings else RetryPolicy())
         self.first = first_limits(self.timeouts)
@@ -75,6 +98,7 @@ class Engine:
             from llm_master.state import publisher
 
             publisher(directory).watch(self.admission)
+        price_files(llm.config.dotenv_values, settings)
         self.assembly = Assembly(llm, self.admission, breaker=options.get("breaker"), **known)
         self.hedge: HedgePolicy | None = options.get("hedge")
         self._hedges: Any = None
@@ -104,9 +128,12 @@ class Engine:
         """The deployments of a model; raises as ``QueryLLM.query``."""
         return self.assembly.pool(model_name, api, registry)
 
-    def fallbacks(self, pool: Pool, names: Any, config: Any) -> list[tuple[str, dict[str, Any]]]:
+    def fallbacks(self, pool: Pool, names: Any, config: Any, *, chat: bool = True) -> list[tuple[str, dict[str, Any]]]:
         """
         The fallbacks of a call, each with its parameters: the caller's, else the settings'.
+
+        Args:
+            chat: whether ``tools`` and ``response_format`` mean what they do in a chat.
 
         Raises:
             InvalidRequestError: parameters for no fallback, or of a wrong kind.
@@ -118,7 +145,7 @@ class Engine:
         listed = [names] if isinstance(names, str) else list(names)
         found = []
         for name, own in zip(listed, fallback_params(listed, config), strict=True):
-            params = shaped(own)[0] if "tools" in own or "response_format" in own else own
+            params = shaped(own)[0] if chat and ("tools" in own or "response_format" in own) else own
             if params:
                 check_params(name, params)
             found.append((name, params))
@@ -157,12 +184,17 @@ class Engine:
             raise InvalidRequestError(f"limit_wait={limit_wait!r}: give seconds of at least 0, or None")
         if self.listeners:
             call.watched(self.listeners)
+        if self.books:
+            call.books = self.books
+            call.uid = new_uid()
+            for book in self.books:
+                book.check()
         return call
 
     def quiet_call(self, model_name: str, turns: list[dict[str, Any]], **options: Any) -> Call:
         """A call that is never made, only looked at: as ``call``, and nobody is told of it."""
         quiet = copy(self)
-        quiet.listeners = []
+        quiet.listeners, quiet.books = [], ()
         return quiet.call(model_name, turns, **options)
 
     def _hedged(self, call: Call, after: float | None) -> None:
@@ -195,6 +227,7 @@ class Engine:
         caching = self.caching if cache is None or cache else None
         if cache and caching is None:
             raise InvalidRequestError("cache=True, but this client has no cache: give QueryLLM(cache='memory')")
+        call.streamed = stream
         limits = self.limits_of(call)
         key = caching.key(call, steps, api) if caching is not None else None
         if caching is not None and key is not None:

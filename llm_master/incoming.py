@@ -16,7 +16,7 @@ from llm_master.errors import APITimeoutError, ProviderError, ResponseError, Res
 if TYPE_CHECKING:
     from llm_master.endpoint import Endpoint
 
-__all__ = ["MAX_BODY", "OpenStream", "read_all"]
+__all__ = ["MAX_BODY", "MessageEnds", "OpenStream", "read_all"]
 
 #: Bytes of a decoded answer that are read at most.
 MAX_BODY = 64 * 1024 * 1024
@@ -51,6 +51,39 @@ class _Inflater:
         return out
 
 
+class MessageEnds:
+    """
+    Where the messages of Amazon's binary event stream end: each begins with its length, in four bytes.
+
+    Bytes that never end a message are no sign of life. Whether a message is sound is not looked at here.
+    """
+
+    __slots__ = ("_head", "_left")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0  # bytes of the message that are still to come
+
+    def end_in(self, data: bytes) -> bool:
+        """Whether a message ends in these bytes, the next of the stream."""
+        ended = False
+        at = 0
+        while at < len(data):
+            if not self._left:
+                piece = data[at : at + 4 - len(self._head)]
+                self._head += piece
+                at += len(piece)
+                if len(self._head) == 4:
+                    self._left = max(int.from_bytes(self._head, "big") - 4, 1)
+                    self._head = b""
+                continue
+            step = min(self._left, len(data) - at)
+            at += step
+            self._left -= step
+            ended = ended or not self._left
+        return ended
+
+
 def _too_large(endpoint: Endpoint) -> ResponseTooLargeError:
     return ResponseTooLargeError(
         f"{endpoint.provider} answered {endpoint.model!r} with more than {MAX_BODY} bytes; ask for less",
@@ -74,10 +107,11 @@ class OpenStream:
         "_limits",
         "_lines",
         "_loop",
-        "_read",
+        "_messages",
         "_response",
         "_seen",
         "_timer",
+        "bytes_received",
         "headers",
         "status",
     )
@@ -89,11 +123,14 @@ class OpenStream:
         self.status = response.status
         self.headers = response.headers
         self._loop = asyncio.get_running_loop()
-        self._read = 0
+        self.bytes_received = 0  # bytes, decoded
         self._seen = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._limits: tuple[float | None, float | None] = (None, None)
-        self._lines = "vnd.amazon.eventstream" not in response.headers.get("Content-Type", "")
+        self._messages: MessageEnds | None = None
+        if "vnd.amazon.eventstream" in response.headers.get("Content-Type", ""):
+            self._messages = MessageEnds()
+        self._lines = True
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         self._inflater = None if encoding in ("", "identity") else _Inflater(encoding, endpoint)
 
@@ -111,6 +148,10 @@ class OpenStream:
         self._limits = (idle, until)
         self._seen = self._loop.time()
         self._arm()
+
+    def binary(self) -> None:
+        """Take every byte for a sign of life: this answer does not come in lines."""
+        self._lines = False
 
     def _arm(self) -> None:
         idle, until = self._limits
@@ -137,6 +178,12 @@ class OpenStream:
             model=endpoint.model,
         )
 
+    @property
+    def framed(self) -> bool:
+        """Whether HTTP says where the answer ends; else it ends with the connection, cut off or not."""
+        headers = self.headers
+        return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
+
     async def read(self) -> bytes:
         """
         The next bytes, decoded; ``b""`` at the end.
@@ -155,15 +202,17 @@ class OpenStream:
                 raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
             if not data:
                 return data
-            if b"\n" in data or not self._lines:
+            if self._messages is None and (b"\n" in data or not self._lines):
                 # Bytes that never end a line are no sign of life where an answer comes in lines.
                 self._seen = self._loop.time()
             if self._inflater is not None:
-                data = self._inflater.feed(data, MAX_BODY - self._read)
+                data = self._inflater.feed(data, MAX_BODY - self.bytes_received)
                 if not data:
                     continue
-            self._read += len(data)
-            if self._read > MAX_BODY:
+            if self._messages is not None and self._messages.end_in(data):
+                self._seen = self._loop.time()
+            self.bytes_received += len(data)
+            if self.bytes_received > MAX_BODY:
                 raise _too_large(self._endpoint)
             return data
 

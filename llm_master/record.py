@@ -11,17 +11,22 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import Attempt
+from llm_master.errors import APIConnectionError, APITimeoutError, LLMError, ResponseError, StreamInterrupted
+from llm_master.policy.estimate import estimate_input, estimate_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
-    from llm_master.errors import LLMError
+    from llm_master.books import Book
+    from llm_master.classes import Request, Usage
     from llm_master.events import CallEvent, StreamEvent
+    from llm_master.incoming import OpenStream
     from llm_master.policy.balance import Lease
     from llm_master.policy.limits_rules import Reservation
     from llm_master.pools import Place
 
-__all__ = ["Record", "Trial", "listening", "logger", "tell_progress"]
+__all__ = ["Record", "Trial", "listening", "logger", "tell_progress", "usage_of"]
 
 logger = logging.getLogger("llm_master")
 # Without a handler of the application Python would print warnings of ours on its own.
@@ -52,15 +57,33 @@ class Record:
     """
     The attempts of one call, oldest first, and the events before its first piece.
 
-    ``started`` is monotonic seconds; ``listeners`` are told each event as it happens.
+    ``started`` is monotonic seconds; ``listeners`` are told each event as it happens, ``books`` its end. ``kind`` is
+    ``chat`` or the operation, ``streamed`` whether a stream was asked for. ``uid`` names the call in the ledger.
     """
 
-    __slots__ = ("attempts", "ended", "id", "listeners", "model_name", "started", "story", "tags")
+    __slots__ = (
+        "attempts",
+        "books",
+        "ended",
+        "id",
+        "kind",
+        "listeners",
+        "model_name",
+        "started",
+        "story",
+        "streamed",
+        "tags",
+        "uid",
+    )
 
     # Set by the class below in the house, in one place with its own: this runs once a call.
     attempts: list[Attempt]
+    books: tuple[Book, ...]
     ended: bool
     id: int
+    kind: str
+    streamed: bool
+    uid: str | None
     listeners: Sequence[Callable[[CallEvent], Any]]
     model_name: str
     started: float
@@ -104,11 +127,30 @@ class Record:
             except Exception:  # the application's own code: whatever it is, the call goes on
                 logger.exception("a listener of on_event failed at %r of call %d", name, self.id)
 
-    def end(self, outcome: str, **what: Any) -> None:
-        """Tell the call's one end: ``ok``, ``error`` or ``cancelled``."""
-        if not self.ended:
-            self.ended = True
-            self.tell("end", outcome=outcome, **what)
+    def end(
+        self, outcome: str, *, response: Any = None, error: BaseException | None = None
+    ) -> list[Future[Any]] | None:
+        """
+        Tell the call's one end: ``ok``, ``error`` or ``cancelled``.
+
+        Returns:
+            What to wait for (``settled``) before the answer is shown, None for nothing.
+        """
+        if self.ended:
+            return None
+        self.ended = True
+        waits: list[Future[Any]] | None = None
+        for book in self.books:
+            try:
+                kept = book.note(self, outcome, response, error)
+            except Exception:  # whatever a book of the application does, the call goes on
+                logger.exception("a call of %r could not be written down", self.model_name)
+                continue
+            if kept is not None:
+                waits = [*(waits or ()), kept]
+        if self.listeners:
+            self.tell("end", outcome=outcome, response=response, error=error)
+        return waits
 
     def _log(self, attempt: Attempt) -> None:
         logger.debug(
@@ -138,6 +180,9 @@ class Trial:
         step: the step of the call that it serves.
         lease: its place at a deployment; ``reservation``: what it holds of the limits, None without any.
         waited: seconds; ``why``: ``retry``, ``cooling`` or the limit waited for.
+
+    Attributes:
+        request: what is sent, stream: what is read; None until there is one.
     """
 
     __slots__ = (
@@ -146,8 +191,10 @@ class Trial:
         "ended",
         "lease",
         "place",
+        "request",
         "reservation",
         "step",
+        "stream",
         "target",
         "waited",
         "why",
@@ -174,6 +221,8 @@ class Trial:
         self.began = began
         self.waited = waited
         self.why = why
+        self.request: Request | None = None
+        self.stream: OpenStream | None = None
         self.ended = False
 
     def answered(self, first: float) -> None:
@@ -197,6 +246,7 @@ class Trial:
         usage = response.usage
         if self.reservation is not None:
             call.admission.limiter.settle(self.reservation, usage.total_tokens or None)
+        request, source = self.request, self.stream or self.request
         call.add(
             Attempt(
                 target.provider,
@@ -211,9 +261,15 @@ class Trial:
                 deployment=self.place.name,
                 request_id=response.request_id,
                 usage=usage,
+                bytes_sent=0 if request is None else request.bytes_sent,
+                bytes_received=0 if source is None else source.bytes_received,
+                reported_cost=getattr(response, "reported_cost", None),
+                pricer=response.pricer,
             )
         )
-        response.attempts = tuple(call.attempts)
+        response.attempts = attempts = tuple(call.attempts)
+        if len(attempts) > 1 and call.kind == "chat":
+            response.usage = usage_of(attempts)
         response.latency = now - started
         response.time_to_first_token = None if first is None else first - started
         if self.reservation is not None and self.reservation.note:
@@ -237,17 +293,46 @@ class Trial:
         if self.reservation is not None:
             # A refusal bills nothing; what broke later may have been billed whole.
             call.admission.limiter.settle(self.reservation, 0 if status is not None and status >= 400 else None)
+        if usage is None and _may_be_billed(error):
+            usage = self.used()
         self._note(outcome, error, usage)
 
-    def cancelled(self, usage: Any = None) -> None:
-        """The caller, or the other target of a hedge, left it: what was possibly billed stays counted."""
+    def used(self, partial: Any = None) -> Usage | None:
+        """
+        What an attempt that was cut off has used: what the provider told so far, and the rest estimated.
+
+        Args:
+            partial: the answer as far as it came, None for nothing of it.
+        """
+        from llm_master.classes import Usage
+
+        call = self.call
+        if call.kind != "chat":
+            return None  # what other operations bill does not follow from their text
+        told = Usage() if partial is None else partial.usage
+        text = "" if partial is None else f"{partial.content}{partial.reasoning or ''}"
+        if partial is not None:
+            text += "".join(each.raw_arguments for each in partial.tool_calls)
+        found = Usage(*(getattr(told, name) for name in told.__struct_fields__))
+        found.input_tokens = told.input_tokens or estimate_input(call.messages, self.step.params)
+        found.output_tokens = max(told.output_tokens, estimate_output(text))
+        found.estimated = True
+        return found
+
+    def cancelled(self, partial: Any = None) -> None:
+        """
+        The caller, or the other target of a hedge, left it: what was possibly billed stays counted.
+
+        Args:
+            partial: the answer as far as it came.
+        """
         if self.ended:
             return
         self.ended = True
         self.lease.leave()
         if self.reservation is not None:
             self.call.admission.limiter.settle(self.reservation, None)
-        self._note("cancelled", None, usage)
+        self._note("cancelled", None, self.used(partial))
 
     def dropped(self, error: BaseException) -> None:
         """It ended by an error of ours or of the input, or by cancellation."""
@@ -263,6 +348,7 @@ class Trial:
 
     def _note(self, outcome: str, error: LLMError | None, usage: Any) -> None:
         call, target = self.call, self.target
+        request, source = self.request, self.stream or self.request
         call.add(
             Attempt(
                 target.provider,
@@ -279,5 +365,30 @@ class Trial:
                 deployment=self.place.name,
                 request_id=getattr(error, "request_id", None),
                 usage=usage,
+                pricer=None if usage is None else _pricer(target),
+                bytes_sent=0 if request is None else request.bytes_sent,
+                bytes_received=0 if source is None else source.bytes_received,
             )
         )
+
+
+def usage_of(attempts: Sequence[Attempt]) -> Usage:
+    """The tokens of a call: those of all its attempts together."""
+    from llm_master.classes import Usage
+
+    found = [attempt.usage for attempt in attempts if attempt.usage is not None]
+    return sum(found[1:], found[0]) if found else Usage()
+
+
+def _may_be_billed(error: LLMError) -> bool:
+    """Whether a provider may charge for an attempt that failed so: it took the request and did not refuse it."""
+    if not isinstance(error, StreamInterrupted | ResponseError | APIConnectionError | APITimeoutError):
+        return False
+    status = error.status_code
+    return error.sent and (status is None or 200 <= status < 300)
+
+
+def _pricer(target: Any) -> Any:
+    """What prices an attempt that brought no answer."""
+    make = getattr(target, "pricer", None)
+    return None if make is None else make()

@@ -293,7 +293,7 @@ class QueryLLM(Modalities):
             work = engine.in_shape(call, work, steps, wanted, stream=stream, lenient=lenient, repairs=repairs)
         if moderation:
             work = self._screened(call, work, moderation)
-        return await (call.observed(work) if call.listeners else work)  # type: ignore[no-any-return]  # the engine is loaded late
+        return await (call.observed(work) if call.listeners or call.books else work)  # type: ignore[no-any-return]  # late
 
     def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:
         """

@@ -9,12 +9,12 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from llm_master.classes import LLMResponse
 from llm_master.errors import APIConnectionError, APITimeoutError, ProviderError, ResponseError, StreamInterrupted
 from llm_master.events import MALFORMED, UsageEvent
 from llm_master.stream import StreamSource
 
 if TYPE_CHECKING:
-    from llm_master.classes import LLMResponse
     from llm_master.incoming import OpenStream
     from llm_master.record import Trial
 
@@ -69,15 +69,19 @@ class Recorded(StreamSource):
 
     def abandon(self) -> None:
         """Stop the inner source."""
-        self._trial.cancelled()
+        if not self._trial.ended:
+            self._trial.cancelled(LLMResponse(content="".join(self._given)))
         self._inner.abandon()
 
 
-def interruption(trial: Trial, error: Exception, text: str, partial: Any) -> StreamInterrupted:
-    """Record that a stream broke off, and the error that says so."""
+def interruption(
+    trial: Trial, error: Exception, text: str, partial: Any, given: str | None = None
+) -> StreamInterrupted:
+    """Record that a stream broke off, and the error that says so; ``given`` is how much had come, in words."""
     target = trial.target
     found = StreamInterrupted(
-        f"{target.provider} broke off the stream of {target.model!r} after {len(text)} characters: {error}",
+        f"{target.provider} broke off the stream of {target.model!r} after"
+        f" {given or f'{len(text)} characters'}: {error}",
         partial_text=text,
         partial=partial,
         provider=target.provider,
@@ -90,7 +94,7 @@ def interruption(trial: Trial, error: Exception, text: str, partial: Any) -> Str
     trial.failed(
         error if isinstance(error, ProviderError) else found,
         outcome="interrupted",
-        usage=partial.usage if partial is not None and partial.usage.total_tokens else None,
+        usage=trial.used(partial if partial is not None else LLMResponse(content=text)),
     )
     found.attempts = tuple(trial.call.attempts)
     return found
@@ -221,8 +225,8 @@ class WireSource(StreamSource):
         """Close the provider's connection if the answer is not whole yet."""
         if self._closed:
             return
-        if self.response is None:
-            self._trial.cancelled()
+        if not self._trial.ended:
+            self._trial.cancelled(self._fold.response())
         with contextlib.suppress(RuntimeError):  # a closed loop has closed its sockets
             # A stream may be dropped by another thread or by the garbage collector.
             self._loop.call_soon_threadsafe(self._close) if _running() is not self._loop else self._close()

@@ -133,7 +133,7 @@ class LLMStream:
                     raise cut
                 self._source = await resumption.go_on(cut, mode)
             except LLMError as error:
-                resumption.call.end("error", error=error)
+                await _kept(resumption.call, "error", error=error)
                 raise
         else:
             raise cut
@@ -144,8 +144,14 @@ class LLMStream:
         source.abandon()
         if resumption is not None:
             call = resumption.call
-            if call.listeners:
+            if call.listeners or call.books:
                 call.end("cancelled" if source.response is None else "ok", response=source.response)
+
+    async def _whole(self) -> None:
+        """The answer is there: what keeps it does so before it is shown."""
+        resumption = self._resumption
+        if resumption is not None and resumption.call.books:
+            await _kept(resumption.call, "ok", response=self._source.response)
 
     @property
     def _mode(self) -> str | None:
@@ -159,9 +165,10 @@ class LLMStream:
                         yield piece
                 try:
                     if not await self._source.advance():
-                        return
+                        break
                 except StreamInterrupted as cut:
                     await self._resumed(cut, self._mode)
+            await self._whole()
         finally:
             self._over()
 
@@ -175,9 +182,10 @@ class LLMStream:
                     yield texts
                 try:
                     if not await self._source.advance():
-                        return
+                        break
                 except StreamInterrupted as cut:
                     await self._resumed(cut, self._mode)
+            await self._whole()
         finally:
             self._over()
 
@@ -197,6 +205,7 @@ class LLMStream:
                         break
                 except StreamInterrupted as cut:
                     await self._resumed(cut, self._mode or "restart")
+            await self._whole()
             yield EndEvent(self.response)
         finally:
             self._over()
@@ -241,6 +250,7 @@ class LLMStream:
                             break
                     except StreamInterrupted as cut:
                         await self._resumed(cut, self._mode or "restart")
+                await self._whole()
             finally:
                 self._over()
         return self.response.content
@@ -259,6 +269,15 @@ class LLMStream:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # an interpreter that is going down may have lost anything
             self._over()
+
+
+async def _kept(call: Any, outcome: str, **what: Any) -> None:
+    """The end of a streamed call, and the wait until it is written down where that is asked for."""
+    waits = call.end(outcome, **what)
+    if waits is not None:
+        from llm_master.books import settled
+
+        await settled(waits, what.get("response"))
 
 
 class OneAnswer(StreamSource):

@@ -271,8 +271,8 @@ def _usage(value: Any) -> Usage:
     if isinstance(value, Usage):
         return value
     names = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"))
-    found = [_field(value, *each) for each in names]
-    return Usage(*(each if isinstance(each, int) and each >= 0 else 0 for each in found))
+    sent, given = (each if isinstance(each, int) and each >= 0 else 0 for each in (_field(value, *n) for n in names))
+    return Usage(sent, given)
 
 
 def _tool_call(value: Any) -> ToolCall:

@@ -256,7 +256,9 @@ class Target:
             body, timeout = await encode_inlined(self, request, needed, timeout)
         if self._signer is not None:
             endpoint = await self._signed(endpoint, body)
+        request.bytes_sent = len(body)
         answer = await self.transport.post(endpoint, body, timeout)
+        request.bytes_received = len(answer.body)
         if answer.status != 200:
             self._refuse(answer.status, answer.body, answer.headers, endpoint)
         return self.decode(answer.body, request, answer.headers)
@@ -272,16 +274,8 @@ class Target:
             body = self.encode(request)
         except FetchNeededError as needed:
             body, timeout = await encode_inlined(self, request, needed, timeout)
-        if self._signer is not None:
-            endpoint = await self._signed(endpoint, body)
-        stream = await self.transport.open(endpoint, body, timeout)
-        try:
-            if stream.status != 200:
-                self._refuse(stream.status, await stream.rest(), stream.headers, endpoint)
-            return stream, self._family.Fold(request, self.dialect, rules=self.row.error_codes)
-        except BaseException:
-            stream.close()
-            raise
+        fold = self._family.Fold(request, self.dialect, rules=self.row.error_codes)
+        return await self.opened(endpoint, body, timeout, request), fold
 
     async def _signed(self, endpoint: Endpoint, body: bytes) -> Endpoint:
         """Where to send one body, with its signature; each attempt needs its own."""
@@ -302,13 +296,32 @@ class Target:
             " messages; name a model of another provider"
         )
 
-    async def post(self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout) -> Answer:
-        """One request to any route of the provider, signed where that is needed; raises as ``send``."""
+    async def post(self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout, request: Request) -> Answer:
+        """A body to any route of the provider, signed where that is needed, for a request; raises as ``send``."""
         if self._signer is not None:
             endpoint = await self._signed(endpoint, body)
+        request.bytes_sent += len(body)
         answer = await self.transport.post(endpoint, body, timeout)
+        request.bytes_received += len(answer.body)
         self._refuse(answer.status, answer.body, answer.headers, endpoint)
         return answer
+
+    async def opened(
+        self, endpoint: Endpoint, body: bytes, timeout: aiohttp.ClientTimeout, request: Request
+    ) -> OpenStream:
+        """As ``post``, for an answer that is read piece by piece."""
+        if self._signer is not None:
+            endpoint = await self._signed(endpoint, body)
+        request.bytes_sent += len(body)
+        stream = await self.transport.open(endpoint, body, timeout)
+        try:
+            if stream.status != 200:
+                self._refuse(stream.status, await stream.rest(), stream.headers, endpoint)
+        except BaseException:
+            request.bytes_received = stream.bytes_received
+            stream.close()
+            raise
+        return stream
 
     def sibling(self, family: str) -> Target:
         """The same model in another family of its row, made once; raises as the class."""
@@ -355,6 +368,10 @@ class Target:
             error.body = redact(error.body, *self._endpoint.secrets) if error.body else error.body
         return error
 
+    def pricer(self, served: str | None = None) -> Pricer:
+        """What prices a request that is made now; ``served``: the model's name as the provider says it."""
+        return Pricer(self.asked, self.provider, served or self.model, time.time(), self.row.free, self.prices)
+
     def complete(self, response: LLMResponse | OperationResponse, headers: Any) -> None:
         """Fill in what only the target knows."""
         response.model_name = self.asked
@@ -364,7 +381,7 @@ class Target:
         found = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
         if found:
             response.request_id = found
-        response.pricer = Pricer(self.asked, self.provider, response.model, time.time(), self.row.free, self.prices)
+        response.pricer = self.pricer(response.model)
         if self.guard is not None and self.guard.notice is not None:
             response.notes = (*response.notes, self.guard.notice)
         if self.heed is not None:

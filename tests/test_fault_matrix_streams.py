@@ -106,7 +106,11 @@ def test_text_starts_again_on_the_same_target_where_there_is_no_other(
     one, two = requests_of(fault_server, family)
     assert one.body == two.body
     assert told.response is not None
-    assert told.response.usage == Usage(11, 7)
+    broken_off, whole = (attempt.usage for attempt in told.attempts)
+    assert whole == Usage(11, 7)
+    assert broken_off is not None
+    assert broken_off.estimated
+    assert told.response.usage == broken_off + whole
 
 
 @both_families

@@ -1,0 +1,61 @@
+"""
+Where calls that have ended are written down: the ledger, and whatever adds them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import getrandbits
+from time import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from llm_master.errors import LLMError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
+__all__ = ["Book", "new_uid", "settled"]
+
+
+class Book(Protocol):
+    """What is told of every call that has ended."""
+
+    def check(self) -> None:
+        """Raise an LLMError when no call may be made because it could not be written down."""
+
+    def note(self, call: Any, outcome: str, response: Any, error: BaseException | None) -> Future[Any] | None:
+        """
+        Write a call down; quick, in the event loop of the call.
+
+        Args:
+            call: its ``Record``.
+            outcome: ``ok``, ``error`` or ``cancelled``.
+            response: the answer, None without one.
+            error: what ended it, None for an answer.
+
+        Returns:
+            What the call waits for before its answer is shown, None for nothing.
+        """
+
+
+def new_uid() -> str:
+    """A new name for a call: 32 hexadecimal digits of a UUID of version 7, in the order of time."""
+    chance = getrandbits(74)
+    return f"{int(time() * 1000):012x}7{chance & 0xFFF:03x}{8 | chance >> 12 & 3:x}{chance >> 14:015x}"
+
+
+async def settled(waits: Sequence[Future[Any]], response: Any = None) -> None:
+    """
+    Wait until books have kept a call.
+
+    What they could not keep becomes a note on the answer: it is paid for and not taken from the caller.
+    """
+    for kept in waits:
+        try:
+            await asyncio.wrap_future(kept)
+        except LLMError as error:
+            logging.getLogger("llm_master").warning("%s", error)
+            if response is not None:
+                response.notes = (*response.notes, str(error))
