@@ -23,7 +23,7 @@ from support.fault_server import FaultServer
 from support.matrix import FALLBACK, FLOODS, LIMITS, MANNERS, MORE, ROWS, Manner, Row, Way, gate
 from test_fault_matrix import check_outcome, check_record, make
 
-from llm_master import ProviderError, StreamInterrupted, Timeouts, Usage
+from llm_master import StreamInterrupted, Timeouts, Usage
 
 every_family = pytest.mark.parametrize("family", list(FORMS))
 every_manner = pytest.mark.parametrize("manner", MANNERS)
@@ -207,13 +207,34 @@ async def endless_message(x: Exchange) -> None:
 
 @pytest.mark.parametrize("manner", MANNERS[1:])
 def test_a_binary_message_without_end(manner: Manner, fault_server: FaultServer) -> None:
-    """Its bytes are a sign of life, as those of an endless line are not; the deadline ends it, without a fallback."""
+    """Its bytes are no sign of life, as those of an endless line are none; silence ends it long before the deadline."""
     serve(fault_server, BEDROCK, [ok("Hello from the first.", middle=endless_message)])
-    told = run(fault_server, BEDROCK, manner, timeouts=Timeouts(total=0.6, first_token=0.3, idle=0.3), closed=1)
+    limits = Timeouts(total=20, first_token=0.3, idle=0.3)
+    told = run(fault_server, BEDROCK, manner, timeouts=limits, closed=1, on_interrupt=None)
     assert told.attempts[0].error == "APITimeoutError"
     assert len(requests_of(fault_server, BEDROCK)) == 1
-    assert isinstance(told.error, ProviderError)
+    assert isinstance(told.error, StreamInterrupted)
+    assert "silent for 0.3 s" in str(told.error)
+    assert "Hello from the first.".startswith(told.error.partial_text)
     assert told.left == 0
+
+
+async def slow_messages(x: Exchange) -> None:
+    """Whole messages, each in two pieces and each well within the limit, over a time that is longer than it."""
+    for _ in range(8):
+        whole = event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "."}})
+        await x.chunk(whole[:7])
+        await x.hold(0.06)
+        await x.chunk(whole[7:])
+
+
+def test_binary_messages_that_come_slowly(fault_server: FaultServer) -> None:
+    """Every message that ends is a sign of life."""
+    serve(fault_server, BEDROCK, [ok("Hello from the first.", middle=slow_messages)])
+    told = run(fault_server, BEDROCK, "iterated", timeouts=Timeouts(total=20, first_token=20, idle=0.4))
+    assert told.error is None
+    assert told.response is not None
+    assert told.response.content.count(".") == 9
 
 
 @every_family

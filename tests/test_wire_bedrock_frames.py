@@ -15,6 +15,7 @@ from support.bedrock_requests import DIALECT, request, stream_of
 from support.event_stream import event, frame
 
 from llm_master.errors import ResponseError, ResponseTooLargeError
+from llm_master.incoming import MessageEnds
 from llm_master.wire import bedrock as family
 from llm_master.wire.bedrock_frames import MAX_FRAME, Frame, FrameParser
 
@@ -172,3 +173,15 @@ def test_the_buffer_is_given_back() -> None:
         assert len(list(one.feed(data))) > 5
     assert one.waiting == 0
     assert len(one._buffer) == 0
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.lists(st.integers(0, 400), max_size=12))
+def test_the_end_of_a_message_is_seen_wherever_the_bytes_are_cut(payloads: list[bytes], cuts: list[int]) -> None:
+    messages = [event("chunk", payload) for payload in payloads]
+    whole = b"".join(messages)
+    ends = {sum(map(len, messages[: number + 1])) for number in range(len(messages))}
+    found = MessageEnds()
+    at = 0
+    for cut in [*sorted(cut for cut in cuts if cut < len(whole)), len(whole)]:
+        assert found.end_in(whole[at:cut]) is any(at < end <= cut for end in ends)
+        at = cut
