@@ -211,3 +211,4 @@ class TokenCount(msgspec.Struct, frozen=True):
     source: Literal["provider", "tokenizer", "estimate"]
     model: str
     note: str | None = None
+    note: str | None = None

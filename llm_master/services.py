@@ -243,7 +243,8 @@ class Services(Closing):
         Tokens that messages have for a model; ``source`` says who counted.
 
         The provider's own endpoint is asked where it has one, which costs nothing. Elsewhere the model's tokenizer
-        counts, if it is installed and its file is on this machine, else an estimate is given; neither uses a network.
+        counts where one is known and installed (the extra ``tokenizer``), else an estimate is given that says why;
+        neither uses a network.
 
         Args:
             messages: as for ``query``; prompt: one user message, in place of them or after them.
@@ -263,7 +264,7 @@ class Services(Closing):
         target = pool.places[0].target
         row = getattr(target, "row", None)
         if not getattr(target, "counts", False) and (row is None or operation_of(row, "count") is None):
-            return count_here(turns, given, pool.model)
+            return await count_here(turns, given, pool.model)
         call = engine.call(model_name, turns, timeout=timeout)
         try:
             return await _watched(call, run(call, [engine.Step(pool, given)], "count", None))  # type: ignore[no-any-return]  # a count's
@@ -271,7 +272,7 @@ class Services(Closing):
             # A gateway at an address of the user's own need not have every route of the provider.
             if row is None or given_url(row, target.config) is None:
                 raise
-            return count_here(turns, given, pool.model)
+            return await count_here(turns, given, pool.model)
 
     def count_tokens_sync(self, model_name: str, messages: Any = None, **options: Any) -> TokenCount:
         """As ``count_tokens``, for code without an event loop."""

@@ -1,84 +1,149 @@
 """
-Tokens counted on this machine: by the model's own tokenizer where it is here, else by the characters.
+Tokens counted on this machine: by the model's own tokenizer where it is known, else by the characters.
 
-Nothing is downloaded. ``tiktoken`` is used if it is installed and keeps the model's file in its folder
-(``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` among the temporary files); the file's SHA-256 is
-compared first, because ``tiktoken`` would load a wrong one anew.
+The tokenizers are those of ``bpe-openai`` (the extra ``tokenizer``), whose vocabularies are inside the package; nothing
+is downloaded. Which model has which is data, ``catalogue/tokenizers.json``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import os
-import tempfile
+import re
+import threading
+import warnings
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from llm_master.answers import TokenCount
+from llm_master.catalogue.tokenizers import Tokenizer, load_tokenizers
 from llm_master.policy.estimate import estimate_input
 
-__all__ = ["count_here", "tokenizer_file"]
+__all__ = ["count_here", "pieces_of", "tokenizer_of"]
 
-_HOST = "https://openaipublic.blob.core.windows.net/encodings/"
-# Encoding -> SHA-256 of its file (tiktoken 0.12, tiktoken_ext/openai_public.py, read 2026-11-21).
-_FILES = {
-    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
-}
-# What the chat format puts around a message, and before the answer, in tokens of these encodings
-# (https://github.com/openai/openai-cookbook, How_to_count_tokens_with_tiktoken, read 2026-11-21).
-_PER_MESSAGE, _PER_REQUEST = 3, 3
+#: Characters that are counted in one step; the package holds all other threads up for as long as a step takes.
+LONGEST = 50_000
+# Where a text may be cut so that its pieces have as many tokens as the whole: both vocabularies split before a line's
+# first letter, and before a single space between two words.
+_CUT = re.compile(r"(?<=\n)(?=[A-Za-z])|(?<=[A-Za-z])(?= [A-Za-z])")
+_UNKNOWN = "no tokenizer is known for this model"
+_NOT_INSTALLED = "the model's tokenizer is not installed: pip install 'llm-master[tokenizer]'"
+_OTHER_PARTS = "media, tools and parameters have no tokens of a text alone"
+_NOT_SPLIT = "a text without words of Latin letters is too long to be counted in steps"
 
-
-def count_here(messages: list[dict[str, Any]], params: dict[str, Any], model: str) -> TokenCount:
-    """Tokens of messages for a model, by its tokenizer if it is on this machine, else an estimate on the high side."""
-    texts = None if params else _only_texts(messages)
-    encoding = None if texts is None else _encoding(model)
-    if encoding is None or texts is None:
-        return TokenCount(estimate_input(messages, params), "estimate", model)
-    tokens = sum(len(encoding.encode(text, disallowed_special=())) for text in texts)
-    return TokenCount(tokens + len(messages) * _PER_MESSAGE + _PER_REQUEST, "tokenizer", model)
+_locks = [threading.Lock()]
+_loaded: dict[str, Any] = {}
 
 
-def _only_texts(messages: list[dict[str, Any]]) -> list[str] | None:
-    """Every text of the messages, None when they hold something else: media and tools have no tokens of a text."""
-    found = []
+def _after_fork() -> None:
+    # Another thread may have been loading, and its lock would never open here.
+    _locks[0] = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+async def count_here(messages: list[dict[str, Any]], params: dict[str, Any], model: str) -> TokenCount:
+    """
+    Tokens of messages for a model, by its tokenizer if that is here, else an estimate on the high side.
+
+    The tokenizer is loaded once, and used, on a thread.
+    """
+    tokenizer = tokenizer_of(model)
+    texts = None if params or tokenizer is None else _only_texts(messages, tokenizer)
+    if texts is None or tokenizer is None:
+        return _estimate(messages, params, model, _UNKNOWN if tokenizer is None else _OTHER_PARTS)
+    try:
+        tokens = await asyncio.to_thread(_count, tokenizer.encoding, texts)
+    except ImportError:
+        return _estimate(messages, params, model, _NOT_INSTALLED)
+    if tokens is None:
+        return _estimate(messages, params, model, _NOT_SPLIT)
+    names = sum("name" in message for message in messages)
+    tokens += len(messages) * (tokenizer.per_message or 0) + names * (tokenizer.per_name or 0) + tokenizer.per_request
+    return TokenCount(tokens, "tokenizer", model, tokenizer.encoding)
+
+
+def _estimate(messages: list[dict[str, Any]], params: dict[str, Any], model: str, why: str) -> TokenCount:
+    return TokenCount(estimate_input(messages, params), "estimate", model, why)
+
+
+@cache
+def tokenizer_of(model: str) -> Tokenizer | None:
+    """
+    The tokenizer of a model, None when none is known.
+
+    A maker before the name (``openai/gpt-oss-120b``) and ``ft:`` are left out of account. A name in the data stands for
+    itself and what follows it after ``-`` or ``:``; one with ``*`` for all that begin so. The longest one counts.
+    """
+    name = model.rpartition("/")[2].lower().removeprefix("ft:")
+    found: tuple[int, Tokenizer] | None = None
+    for tokenizer in load_tokenizers():
+        for known in tokenizer.models:
+            stem = known.removesuffix("*")
+            fits = name.startswith(stem) and (stem != known or name[len(stem) : len(stem) + 1] in ("", "-", ":"))
+            if fits and (found is None or len(stem) > found[0]):
+                found = len(stem), tokenizer
+    return None if found is None else found[1]
+
+
+def _only_texts(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> list[str] | None:
+    """Every text that the messages are for a model, None when they hold something else."""
+    known = {"role", "content"} if tokenizer.per_name is None else {"role", "content", "name"}
+    found: list[str] = []
     for message in messages:
         content = message.get("content")
-        if message.keys() - {"role", "content"}:
+        if message.keys() - known:
             return None
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
         if any(part.get("type") != "text" for part in parts):
             return None
-        found += [message["role"], *(part["text"] for part in parts)]
+        if tokenizer.per_message is not None:
+            found += [message["role"], *([message["name"]] if "name" in message else [])]
+        found += [part["text"] for part in parts]
     return found
 
 
-@cache
-def _encoding(model: str) -> Any:
-    try:
-        import tiktoken  # type: ignore[import-not-found]  # an optional package without types here
-    except ImportError:
-        return None
-    try:
-        # Hosts put the maker before the model's own name.
-        name = tiktoken.encoding_name_for_model(model.rpartition("/")[2])
-    except KeyError:
-        return None
-    return tiktoken.get_encoding(name) if tokenizer_file(name) is not None else None
+def _count(encoding: str, texts: list[str]) -> int | None:
+    """Tokens of all texts together, None when one cannot be counted."""
+    loaded = _load(encoding)
+    tokens = 0
+    for text in texts:
+        for piece in pieces_of(text):
+            if piece is None:
+                return None
+            tokens += len(loaded.encode_ordinary(piece))
+    return tokens
 
 
-def tokenizer_file(encoding: str) -> Path | None:
-    """The file of an encoding in tiktoken's folder, None when it is not there or not the right one."""
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
-    expected = _FILES.get(encoding)
-    if expected is None:
-        return None
-    # The name that tiktoken gives it: the SHA-1 of its address.
-    name = hashlib.sha1(f"{_HOST}{encoding}.tiktoken".encode(), usedforsecurity=False).hexdigest()
-    file = Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache") / name
-    try:
-        return file if hashlib.sha256(file.read_bytes()).hexdigest() == expected else None
-    except OSError:
-        return None
+def _load(encoding: str) -> Any:
+    # Two calls at once must not load it twice: it takes a second and 150 MB.
+    with _locks[0]:
+        if encoding not in _loaded:
+            # It reads its files in a way that Python 3.11 and 3.12 warn of, which must not be an error where those are.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"bpe_openai\.")
+            import bpe_openai  # type: ignore[import-untyped]  # it has no types
+
+            _loaded[encoding] = bpe_openai.get_encoding(encoding)
+        return _loaded[encoding]
+
+
+def pieces_of(text: str, longest: int = LONGEST) -> Iterator[str | None]:
+    """A text in pieces that have as many tokens together as the whole; None at its end: there is no such place."""
+    start = 0
+    while len(text) - start > longest:
+        cut = None
+        # Backwards in small windows: the last place before the bound is near it in nearly every text.
+        for end in range(start + longest, start, -1_000):
+            places = [found.start() for found in _CUT.finditer(text, max(start + 1, end - 1_000), end + 1)]
+            if places:
+                cut = places[-1]
+                break
+        if cut is None:
+            yield None
+            return
+        yield text[start:cut]
+        start = cut
+    yield text[start:]

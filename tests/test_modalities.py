@@ -371,13 +371,6 @@ def test_elsewhere_an_estimate_is_given_without_any_request(fault_server: FaultS
     assert fault_server.requests == []
 
 
-def test_a_gateway_without_the_endpoint_leaves_an_estimate(fault_server: FaultServer) -> None:
-    fault_server.route("/v1/responses/input_tokens", [status(404, {"error": {"message": "no such route"}})])
-    found = ask(fault_server, "count_tokens", "gpt-4o-mini", HELLO)
-    assert found.source == "estimate"
-    assert len(fault_server.requests) == 1
-
-
 def test_an_answer_without_a_count_is_an_error(fault_server: FaultServer) -> None:
     fault_server.route("/v1/messages/count_tokens", [status(200, {"tokens_input": 14})])
     with pytest.raises(ResponseError, match="is no count"):

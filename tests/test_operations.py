@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from llm_master.operations import FORMS, NOUNS, operation_of, serving
 from llm_master.policy.limits import MemoryLimiter
 from llm_master.rows import ProviderRow
 from llm_master.sound import MAX_AUDIO_BYTES, read_sound, sound_mime
-from llm_master.tokenizer import count_here, tokenizer_file
 from llm_master.wire.openai_audio_multipart import form
 
 FOLDER = Path(__file__).parent / "wire" / "operations"
@@ -186,27 +184,6 @@ def test_a_form_is_read_back_as_it_was(fields: dict[str, Any], data: bytes) -> N
         assert rest == f"{value}\r\n".encode()
         assert name.isalnum() is False or f'name="{name}"'.encode() in head
     assert parts[-2].endswith(b"audio/wav\r\n\r\n" + data + b"\r\n")
-
-
-# Counts on this machine -----------------------------------------------------------------------------------------------
-
-HELLO = [{"role": "user", "content": "Hello there."}]
-
-
-def test_without_a_tokenizer_it_is_an_estimate() -> None:
-    found = count_here(HELLO, {}, "some-model")
-    assert (found.source, found.model) == ("estimate", "some-model")
-    more = count_here([{"role": "user", "content": "Hello there. " * 100}], {}, "some-model")
-    assert more.tokens > 50 * found.tokens / 4
-
-
-def test_a_file_that_is_missing_or_wrong_is_no_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    assert tokenizer_file("o200k_base") is None
-    (tmp_path / "fb374d419588a4632f3f557e76b4b70aebbca790").write_bytes(b"IQ== 0\n")
-    assert tokenizer_file("o200k_base") is None, "tiktoken would download it anew"
-    assert tokenizer_file("klingon") is None
-    assert "tiktoken" not in sys.modules
 
 
 def test_fireworks_has_two_hosts_of_its_own_for_sound(monkeypatch: pytest.MonkeyPatch) -> None:
