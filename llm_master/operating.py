@@ -12,9 +12,15 @@ import msgspec
 
 from llm_master.addresses import base_url, given_url
 from llm_master.endpoint import Endpoint
-from llm_master.errors import ConfigurationError, InvalidRequestError, ProviderError, ResponseError
+from llm_master.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    ProviderError,
+    ResponseError,
+    UnsupportedParameterError,
+)
 from llm_master.families import FAMILIES
-from llm_master.operations import FORMS, Operation, not_served, operation_of
+from llm_master.operations import FORMS, NOUNS, Operation, not_served, operation_of
 from llm_master.redaction import redact
 from llm_master.target import Target
 
@@ -22,8 +28,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from llm_master.classes import Request
+    from llm_master.incoming import OpenStream
 
-__all__ = ["operate", "operation_at"]
+__all__ = ["check_streams", "open_operation", "operate", "operation_at", "written"]
 
 
 def operation_at(target: Any, name: str) -> Operation:
@@ -36,7 +43,12 @@ def operation_at(target: Any, name: str) -> Operation:
     found = operation_of(target.row, name) if isinstance(target, Target) else None
     if found is None:
         raise not_served(target.provider, name, target.model)
-    return found
+    if found.models and not any(part in target.model.lower() for part in found.models):
+        raise ConfigurationError(
+            f"{target.provider} gives {NOUNS[name]} in a form that is known here for the models"
+            f" {', '.join(found.models)} only, not for {target.model!r}; name one of those"
+        )
+    return found.for_model(target.model)
 
 
 async def operate(target: Any, name: str, payload: Any, request: Request, timeout: aiohttp.ClientTimeout) -> Any:
@@ -50,14 +62,13 @@ async def operate(target: Any, name: str, payload: Any, request: Request, timeou
     """
     operation = operation_at(target, name)
     via: Target = target.sibling(operation.family or target.row.families[0])
-    module = importlib.import_module(FORMS[name][operation.form])
     if name == "count":
         payload = await _countable(via, operation, request, timeout)
-    body, headers = module.encode(payload, request, operation)
-    endpoint = _there(via, operation, await via.endpoint(request.headers, timeout.total), operation.path)
-    answer = await via.post(endpoint.with_headers(headers) if headers else endpoint, body, timeout)
+    own = await via.endpoint(request.headers, timeout.total)
+    endpoint, body = written(via, operation, (name, payload), request, own)
+    answer = await via.post(endpoint, body, timeout, request)
     try:
-        response = module.decode(answer.body, answer.headers, payload, request)
+        response = _module(name, operation).decode(answer.body, answer.headers, payload, request)
     except ProviderError as error:
         raise via.masked(error) from error.__cause__
     if name == "count":
@@ -68,33 +79,107 @@ async def operate(target: Any, name: str, payload: Any, request: Request, timeou
     return response
 
 
+async def open_operation(
+    target: Any, name: str, payload: Any, request: Request, timeout: aiohttp.ClientTimeout
+) -> tuple[OpenStream, tuple[Any, Any]]:
+    """
+    One request whose answer is read piece by piece.
+
+    Returns:
+        The open stream; what folds its bytes, None where the server gave the whole answer at once; and what decodes
+        that.
+
+    Raises:
+        UnsupportedParameterError: the provider does not stream this.
+        LLMError: as ``operate``.
+    """
+    operation = operation_at(target, name)
+    check_streams(target, name, operation)
+    via: Target = target.sibling(operation.family or target.row.families[0])
+    own = await via.endpoint(request.headers, timeout.total)
+    endpoint, body = written(via, operation, (name, payload), request, own)
+    stream = await via.opened(endpoint, body, timeout, request)
+    module = _module(name, operation)
+
+    def decode(data: bytes, headers: Any) -> Any:
+        try:
+            response = module.decode(data, headers, payload, request)
+        except ProviderError as error:
+            raise via.masked(error) from error.__cause__
+        target.complete(response, headers)
+        return response
+
+    kind = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if "event-stream" not in kind:
+        stream.binary()
+    return stream, (module.fold(kind, request, framed=stream.framed, rules=via.row.error_codes), decode)
+
+
+def check_streams(target: Any, name: str, operation: Operation) -> None:
+    """Refuse to stream what a provider gives as a whole only; raises UnsupportedParameterError."""
+    if operation.stream is None:
+        raise UnsupportedParameterError(
+            f"{target.provider} gives {NOUNS[name]} of {target.model!r} as a whole; call it without stream=True",
+            parameter="stream",
+        )
+
+
+def written(
+    via: Target, operation: Operation, asked: tuple[str, Any], request: Request, endpoint: Endpoint
+) -> tuple[Endpoint, bytes]:
+    """
+    Where a request goes, with all its headers, and its body; nothing is sent.
+
+    Args:
+        asked: name of the operation, and what it works on.
+        endpoint: of the family's own requests.
+
+    Raises:
+        LLMError: as ``operate``.
+    """
+    if not operation.prefix:
+        request.model = request.model.removeprefix(via.row.model_prefix)
+    name, payload = asked
+    body, headers = _module(name, operation).encode(payload, request, operation)
+    there = _there(via, operation, endpoint, operation.path)
+    return (there.with_headers(headers) if headers else there), body
+
+
+def _module(name: str, operation: Operation) -> Any:
+    return importlib.import_module(FORMS[name][operation.form])
+
+
 def _there(via: Target, operation: Operation, endpoint: Endpoint, path: str) -> Endpoint:
     path = _filled(path, via.model) if "{" in path else path
     if operation.root:
         return endpoint.at(str(endpoint.url.origin()) + path)
     url = operation.urls.get(max((part for part in operation.urls if part in via.model), key=len, default=""))
     if url is None or given_url(via.row, via.config) is not None:
-        return endpoint.at(_base(via, endpoint) + path)
+        return endpoint.at(_beside(via, endpoint, path))
     # A host of the provider's own beside the one of its chat, as its data says.
     return Endpoint(url + path, endpoint.headers, provider=via.provider, model=via.model, secrets=endpoint.secrets)
 
 
-def _base(via: Target, endpoint: Endpoint) -> str:
-    """The address below which the other routes of the same API are."""
+def _beside(via: Target, endpoint: Endpoint, route: str) -> str:
+    """The address of another route of the same API."""
     row = via.row
     given = given_url(row, via.config)
     own = importlib.import_module(FAMILIES[via.family][0]).PATH
     path = row.paths.get(via.family, own)
     # A server of ours has an address once it runs; an empty path means that the row itself holds a full endpoint.
     if not via.supervised and path != "" and not (given is not None and given[1]):
-        return base_url(row, via.config, family=via.family)
-    url, end = str(endpoint.url), path or own
+        return base_url(row, via.config, family=via.family) + route
+    # An older address of Azure has its version in the query.
+    url, mark, query = str(endpoint.url).partition("?")
+    end = path or own
+    if url.endswith(route):
+        return str(endpoint.url)
     if not isinstance(end, str) or not url.endswith(end):
         raise ConfigurationError(
             f"{via.provider} has a full endpoint, {redact(url)}, and {via.model!r} needs another route of it;"
             f" set a base URL ({via.provider.upper()}_BASE_URL) instead"
         )
-    return url.removesuffix(end)
+    return url.removesuffix(end) + route + mark + query
 
 
 def _filled(path: str, model: str) -> str:
@@ -104,6 +189,7 @@ def _filled(path: str, model: str) -> str:
         publisher, _, name = name.removeprefix("publishers/").replace("/models/", "/").partition("/")
     if any(step in ("", ".", "..") for step in (publisher, *name.split("/"))):
         raise InvalidRequestError(f"{model!r} is no model's name; give one such as 'gemini-embedding-001'")
+    path = path.replace("{id}", quote(model, safe="-._~"))
     return path.replace("{publisher}", quote(publisher, safe="")).replace("{model}", quote(name, safe="/@-._~"))
 
 
@@ -114,7 +200,7 @@ async def _countable(via: Target, operation: Operation, request: Request, timeou
     endpoint = await via.endpoint(request.headers, timeout.total)
     there = endpoint.at(str(endpoint.url.origin()) + operation.template)
     body = {"messages": request.messages, **request.params}
-    answer = await via.post(there, msgspec.json.encode(body), timeout)
+    answer = await via.post(there, msgspec.json.encode(body), timeout, request)
     try:
         return msgspec.json.decode(answer.body, type=dict[str, str])["prompt"]
     except (msgspec.DecodeError, KeyError) as error:

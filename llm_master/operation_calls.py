@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from llm_master.record import Trial
 
-__all__ = ["AT_ONCE", "batches", "embed", "run"]
+__all__ = ["AT_ONCE", "Asked", "batches", "embed", "run"]
 
 #: Requests of one embedding call that are under way at the same time.
 AT_ONCE = 4
@@ -34,7 +34,7 @@ AT_ONCE = 4
 _NO_OUTPUT = {"max_tokens": 1}
 
 
-class _Asked(Step):
+class Asked(Step):
     """A step whose own parameters are sent, while limits reserve no output for it."""
 
     __slots__ = ("own",)
@@ -47,13 +47,13 @@ class _Asked(Step):
 async def run(call: Any, steps: Sequence[Step], name: str, payload: Any) -> Any:
     """The answer of the first step that gives one."""
     call.admission.budget.deposit()
-    return await call.walk([_Asked(step) for step in steps], _maker(call, name, payload))
+    return await call.walk([Asked(step) for step in steps], _maker(call, name, payload))
 
 
 def _maker(call: Any, name: str, payload: Any) -> Callable[[Any, Trial, aiohttp.ClientTimeout], Awaitable[Any]]:
-    async def make(step: _Asked, trial: Trial, limits: aiohttp.ClientTimeout) -> Any:
+    async def make(step: Asked, trial: Trial, limits: aiohttp.ClientTimeout) -> Any:
         target = trial.target
-        request = Request(target.provider, target.model, call.messages, step.own, headers=call.headers)
+        request = trial.request = Request(target.provider, target.model, call.messages, step.own, headers=call.headers)
         if name == "count" and getattr(target, "counts", False):
             found = await target.count(request, limits)
         else:
@@ -128,7 +128,7 @@ async def _from_one(call: Any, step: Step, texts: list[str], *, more: bool) -> E
     async def one(part: list[str]) -> EmbeddingResponse:
         twin = call.again([{"role": "user", "content": text} for text in part])
         twin.admission.budget.deposit()
-        found: EmbeddingResponse = await twin.walk([_Asked(step)], _maker(twin, "embed", part), more=more)
+        found: EmbeddingResponse = await twin.walk([Asked(step)], _maker(twin, "embed", part), more=more)
         return found
 
     if len(parts) == 1:

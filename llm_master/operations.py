@@ -43,6 +43,9 @@ FORMS: dict[str, dict[str, str]] = {
         "gemini": "llm_master.wire.gemini_embeddings",
         "vertex": "llm_master.wire.vertex_embeddings",
         "cohere": "llm_master.wire.cohere_embeddings",
+        "int8": "llm_master.wire.openai_embeddings_int8",
+        "titan": "llm_master.wire.bedrock_titan",
+        "bedrock_cohere": "llm_master.wire.bedrock_cohere",
     },
     "rerank": {"cohere": "llm_master.wire.rerank"},
     "transcribe": {"openai": "llm_master.wire.openai_audio_transcription"},
@@ -59,7 +62,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     How one provider serves one operation.
 
     Attributes:
-        path: what follows the base URL of ``family``; ``{model}`` in it is the model, ``{publisher}`` its publisher.
+        path: what follows the base URL of ``family``; ``{model}`` in it is the model, ``{publisher}`` its publisher,
+            ``{id}`` the model as one step of the path, slashes and all.
         form: a key of ``FORMS``.
         family: whose base URL and key are used, None for the row's first; a count takes this family's chat body.
         urls: part of a model's name (``""``: any) -> base URL, where the operation lives on a host of its own; the
@@ -72,6 +76,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         words: parameter -> our word -> the provider's: ``{"input_type": {"query": "search_query"}}``.
         defaults: fields sent unless the caller gives them.
         drop: parameters that this provider does not know; one that is given is an UnsupportedParameterError.
+        models: parts of the names of the models that are served so; (): whatever the name, the provider decides.
+        prefix: whether the row's ``model_prefix`` stands before the name that is sent.
+        stream: fields that ask for the answer piece by piece; None: the provider documents no such thing.
+        brackets: whether a list in a form is sent as ``name[]``.
+        per_model: part of a model's name -> fields that replace these; the longest part that occurs wins.
     """
 
     path: str
@@ -87,14 +96,37 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     words: dict[str, dict[str, str]] = {}
     defaults: dict[str, Any] = {}
     drop: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    prefix: bool = True
+    stream: dict[str, Any] | None = None
+    brackets: bool = True
+    per_model: dict[str, dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        for override in self.per_model.values():
+            msgspec.convert({"path": self.path, **override}, Operation)
+
+    def for_model(self, model: str) -> Operation:
+        """The operation as it holds for one model, without regard to case."""
+        name = model.lower()
+        part = max((part for part in self.per_model if part in name), key=len, default=None)
+        if part is None:
+            return self
+        override = self.per_model[part]
+        checked = msgspec.convert({"path": self.path, **override}, Operation)
+        return msgspec.structs.replace(self, per_model={}, **{field: getattr(checked, field) for field in override})
+
+    def forms(self) -> set[str]:
+        """Every form that it has for some model."""
+        return {self.form, *(override["form"] for override in self.per_model.values() if "form" in override)}
 
 
 #: What a server that says nothing of itself is taken to serve.
 _USUAL: dict[str, Operation] = {
     "embed": Operation(path="/embeddings", inputs=2048),
     "rerank": Operation(path="/rerank", form="cohere"),
-    "transcribe": Operation(path="/audio/transcriptions"),
-    "speak": Operation(path="/audio/speech"),
+    "transcribe": Operation(path="/audio/transcriptions", stream={"stream": True}),
+    "speak": Operation(path="/audio/speech", stream={}),
     "moderate": Operation(path="/moderations"),
 }
 
@@ -113,9 +145,9 @@ def _parsed(provider: str, entry: dict[str, Any]) -> dict[str, Operation]:
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"provider {provider!r}: its operations are wrong: {error}; correct them") from error
     for name, operation in found.items():
-        if operation.form not in FORMS[name]:
+        for form in sorted(operation.forms() - FORMS[name].keys()):
             raise ConfigurationError(
-                f"provider {provider!r}: form {operation.form!r} of {name} is none of {', '.join(FORMS[name])}"
+                f"provider {provider!r}: form {form!r} of {name} is none of {', '.join(FORMS[name])}"
             )
     return {str(name): operation for name, operation in found.items()}
 
@@ -158,6 +190,8 @@ def provider_params(operation: Operation, request: Request) -> dict[str, Any]:
         InvalidRequestError: a word that the provider has no counterpart for.
     """
     found = dict(operation.defaults)
+    if request.stream and operation.stream is not None:
+        found.update(operation.stream)
     for name, value in request.params.items():
         if value is None:
             continue

@@ -4,9 +4,10 @@ What a client offers beside chat: vectors, ranking, transcripts, speech, moderat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llm_master.errors import ContentModerationError, InvalidRequestError, NotFoundError
+from llm_master import asking
+from llm_master.errors import ContentModerationError, NotFoundError
 from llm_master.lifecycle import Closing
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         TokenCount,
         TranscriptionResponse,
     )
+    from llm_master.pieces import OperationStream
     from llm_master.policy.deadline import Timeouts
 
 __all__ = ["MODERATION_MODEL", "Services"]
@@ -49,16 +51,10 @@ class Services(Closing):
     def _pool(self, model_name: str, api: str | None) -> Any:
         raise NotImplementedError
 
-    def _begun(self, model_name: str, given: dict[str, Any], weighed: Sequence[str] = ()) -> tuple[Any, list[Any]]:
-        """
-        A call and its steps.
-
-        Args:
-            given: keyword arguments, options and parameters.
-            weighed: the texts that limits of tokens count.
-        """
+    def _begun(self, asked: asking.Asking) -> tuple[Any, list[Any]]:
+        """A call and its steps."""
         engine = self._engine or self._load_engine()
-        params = dict(given)
+        model_name, params = asked.model_name, dict(asked.given)
         options = {name: params.pop(name) for name in _OPTIONS if name in params}
         names, config = params.pop("fallback_model", None), params.pop("fallback_config", None)
         headers = params.pop("extra_headers", None)
@@ -66,9 +62,20 @@ class Services(Closing):
         pool = self._pool(model_name, None)
         steps = [engine.Step(pool, params)]
         if names is not None or config is not None or pool.fallbacks:
-            steps += [engine.Step(self._pool(name, None), own) for name, own in engine.fallbacks(pool, names, config)]
-        turns = [{"role": "user", "content": text} for text in weighed]
+            others = engine.fallbacks(pool, names, config, chat=False)
+            steps += [engine.Step(self._pool(name, None), own) for name, own in others]
+        turns = [{"role": "user", "content": text} for text in asked.weighed]
         return engine.call(model_name, turns, headers=headers, **options), steps
+
+    async def _asked(self, asked: asking.Asking) -> Any:
+        """The answer of one request, or its stream."""
+        call, steps = self._begun(asked)
+        call.streamed = asked.stream
+        if asked.stream:
+            from llm_master.operation_streams import begin as run
+        else:
+            from llm_master.operation_calls import run
+        return await _watched(call, run(call, steps, asked.name, asked.payload), asked.name)
 
     # -- texts --------------------------------------------------------------------------------------------------
 
@@ -88,9 +95,9 @@ class Services(Closing):
         """
         from llm_master.operation_calls import embed
 
-        texts = _texts(input, "input", model_name)
-        call, steps = self._begun(model_name, options)
-        return await _watched(call, embed(call, steps, texts))  # type: ignore[no-any-return]  # a vector's
+        asked = asking.embed(model_name, input, **options)
+        call, steps = self._begun(asked._replace(weighed=()))
+        return await _watched(call, embed(call, steps, asked.payload), "embed")  # type: ignore[no-any-return]  # a vector's
 
     def embed_sync(self, model_name: str, input: str | list[str], **options: Any) -> EmbeddingResponse:
         """As ``embed``, for code without an event loop."""
@@ -107,17 +114,7 @@ class Services(Closing):
             documents: texts; none may be empty.
             top_n: how many to give, None for all.
         """
-        from llm_master.operation_calls import run
-
-        (asked,) = _texts(query if isinstance(query, str) else [query], "query", model_name)
-        if isinstance(documents, str):
-            raise InvalidRequestError(f"documents for {model_name!r} is one text; give a list of texts")
-        texts = _texts(documents, "documents", model_name)
-        if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 1):
-            raise InvalidRequestError(f"top_n={top_n!r} for {model_name!r}: give a whole number of at least 1, or None")
-        given = options if top_n is None else {**options, "top_n": top_n}
-        call, steps = self._begun(model_name, given, [asked, *texts])
-        return await _watched(call, run(call, steps, "rerank", (asked, texts)))  # type: ignore[no-any-return]  # a rank's
+        return await self._asked(asking.rerank(model_name, query, documents, top_n=top_n, **options))  # type: ignore[no-any-return]  # a rank's
 
     def rerank_sync(self, model_name: str, query: str, documents: Sequence[str], **options: Any) -> RerankResponse:
         """As ``rerank``, for code without an event loop."""
@@ -134,12 +131,7 @@ class Services(Closing):
                 models that take images.
             model_name: OpenAI's, or ``"mistral-moderation-latest"``.
         """
-        from llm_master.operation_calls import run
-
-        inputs = input if isinstance(input, list) and input and all(isinstance(each, dict) for each in input) else None
-        texts = inputs if inputs is not None else _texts(input, "input", model_name)
-        call, steps = self._begun(model_name, options, [each for each in texts if isinstance(each, str)])
-        return await _watched(call, run(call, steps, "moderate", texts))  # type: ignore[no-any-return]  # a verdict's
+        return await self._asked(asking.moderate(model_name, input, **options))  # type: ignore[no-any-return]  # a verdict's
 
     def moderate_sync(self, input: str | list[Any], **options: Any) -> ModerationResponse:
         """As ``moderate``, for code without an event loop."""
@@ -164,6 +156,16 @@ class Services(Closing):
 
     # -- sound --------------------------------------------------------------------------------------------------
 
+    @overload
+    async def transcribe(
+        self, model_name: str, audio: Any, *, stream: Literal[False] = ..., **options: Any
+    ) -> TranscriptionResponse: ...
+
+    @overload
+    async def transcribe(
+        self, model_name: str, audio: Any, *, stream: Literal[True], **options: Any
+    ) -> OperationStream[str, TranscriptionResponse]: ...
+
     async def transcribe(
         self,
         model_name: str,
@@ -172,8 +174,9 @@ class Services(Closing):
         language: str | None = None,
         prompt: str | None = None,
         response_format: str | None = None,
+        stream: bool = False,
         **options: Any,
-    ) -> TranscriptionResponse:
+    ) -> TranscriptionResponse | OperationStream[str, TranscriptionResponse]:
         """
         What is said in a recording.
 
@@ -184,49 +187,63 @@ class Services(Closing):
             language: of the recording, ``"en"``; prompt: words that may occur in it.
             response_format: ``json``, ``verbose_json`` (segments, and words with
                 ``timestamp_granularities=["word"]``), ``text``, ``srt``, ``vtt``; what a model knows differs.
+            stream: give an ``OperationStream`` of pieces of the text once the first one is there.
 
         Raises:
             InvalidRequestError: no recording, an empty or too large one, or no known format.
+            UnsupportedParameterError: the provider cannot stream transcripts.
         """
         import asyncio
 
-        from llm_master.operation_calls import run
         from llm_master.sound import read_sound
 
         named = {"language": language, "prompt": prompt, "response_format": response_format}
-        call, steps = self._begun(model_name, {**options, **{n: v for n, v in named.items() if v is not None}})
-        recording = await asyncio.to_thread(read_sound, audio)
-        return await _watched(call, run(call, steps, "transcribe", recording))  # type: ignore[no-any-return]  # a text's
+        asked = asking.transcribe(model_name, audio, stream=stream, **named, **options)
+        self._begun(asked)  # what is wrong with the call is said before a file is read
+        return await self._asked(asked._replace(payload=await asyncio.to_thread(read_sound, audio)))  # type: ignore[no-any-return]  # a text's
 
-    def transcribe_sync(self, model_name: str, audio: Any, **options: Any) -> TranscriptionResponse:
-        """As ``transcribe``, for code without an event loop."""
-        return _sync(self.transcribe(model_name, audio, **options))  # type: ignore[no-any-return]  # as above
+    def transcribe_sync(self, model_name: str, audio: Any, **options: Any) -> Any:
+        """As ``transcribe``, for code without an event loop; ``stream=True`` gives an ordinary iterator of text."""
+        return _pieces(_sync(self.transcribe(model_name, audio, **options)))
+
+    @overload
+    async def speak(
+        self, model_name: str, text: str, *, voice: Any, stream: Literal[False] = ..., **options: Any
+    ) -> SpeechResponse: ...
+
+    @overload
+    async def speak(
+        self, model_name: str, text: str, *, voice: Any, stream: Literal[True], **options: Any
+    ) -> OperationStream[bytes, SpeechResponse]: ...
 
     async def speak(
-        self, model_name: str, text: str, *, voice: str, format: str | None = None, **options: Any
-    ) -> SpeechResponse:
+        self,
+        model_name: str,
+        text: str,
+        *,
+        voice: Any,
+        format: str | None = None,
+        stream: bool = False,
+        **options: Any,
+    ) -> SpeechResponse | OperationStream[bytes, SpeechResponse]:
         """
         A text as sound.
 
         Args:
             model_name: ``"gpt-4o-mini-tts"``.
-            voice: one of the model's, ``"alloy"``.
+            voice: one of the model's, ``"alloy"``, or what the provider takes in its place (``{"id": ...}``).
             format: ``mp3``, ``wav``, ``opus``, ``flac``, ``aac`` or ``pcm``; None is the provider's own, mostly
                 ``mp3``.
-            options: ``speed``, ``instructions`` and what else the provider takes.
+            stream: give an ``OperationStream`` of the sound's bytes, as they arrive, once the first ones are there.
+            options: ``speed``, ``instructions`` and what else the provider takes; ``stream_format="sse"`` has OpenAI
+                count its tokens.
         """
-        from llm_master.operation_calls import run
+        asked = asking.speak(model_name, text, voice=voice, format=format, stream=stream, **options)
+        return await self._asked(asked)  # type: ignore[no-any-return]  # a sound's
 
-        (said,) = _texts(text if isinstance(text, str) else [text], "text", model_name)
-        if not isinstance(voice, (str, dict)) or not voice:
-            raise InvalidRequestError(f"voice={voice!r} for {model_name!r}: name one of the model's voices")
-        given = {**options, "voice": voice, **({} if format is None else {"response_format": format})}
-        call, steps = self._begun(model_name, given, [said])
-        return await _watched(call, run(call, steps, "speak", said))  # type: ignore[no-any-return]  # a sound's
-
-    def speak_sync(self, model_name: str, text: str, *, voice: str, **options: Any) -> SpeechResponse:
-        """As ``speak``, for code without an event loop."""
-        return _sync(self.speak(model_name, text, voice=voice, **options))  # type: ignore[no-any-return]  # as above
+    def speak_sync(self, model_name: str, text: str, *, voice: Any, **options: Any) -> Any:
+        """As ``speak``, for code without an event loop; ``stream=True`` gives an ordinary iterator of bytes."""
+        return _pieces(_sync(self.speak(model_name, text, voice=voice, **options)))
 
     # -- counts -------------------------------------------------------------------------------------------------
 
@@ -267,7 +284,7 @@ class Services(Closing):
             return await count_here(turns, given, pool.model)
         call = engine.call(model_name, turns, timeout=timeout)
         try:
-            return await _watched(call, run(call, [engine.Step(pool, given)], "count", None))  # type: ignore[no-any-return]  # a count's
+            return await _watched(call, run(call, [engine.Step(pool, given)], "count", None), "count")  # type: ignore[no-any-return]  # a count's
         except NotFoundError:
             # A gateway at an address of the user's own need not have every route of the provider.
             if row is None or given_url(row, target.config) is None:
@@ -277,18 +294,6 @@ class Services(Closing):
     def count_tokens_sync(self, model_name: str, messages: Any = None, **options: Any) -> TokenCount:
         """As ``count_tokens``, for code without an event loop."""
         return _sync(self.count_tokens(model_name, messages, **options))  # type: ignore[no-any-return]  # as above
-
-
-def _texts(given: Any, what: str, model_name: str) -> list[str]:
-    """A text, or several, as a list; raises InvalidRequestError for none, an empty one, or something else."""
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, (list, tuple)) or not texts:
-        raise InvalidRequestError(f"{what} for {model_name!r} must be a text or a list of texts that is not empty")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str) or not text:
-            place = what if given is text or len(texts) == 1 else f"{what}[{index}]"
-            raise InvalidRequestError(f"{place} for {model_name!r} must be a text that is not empty")
-    return list(texts)
 
 
 def _last_text(messages: list[dict[str, Any]]) -> str:
@@ -313,11 +318,22 @@ def _refuse_flagged(found: ModerationResponse, model_name: str) -> None:
         )
 
 
-async def _watched(call: Any, work: Coroutine[Any, Any, Any]) -> Any:
-    return await (call.observed(work) if call.listeners else work)
+async def _watched(call: Any, work: Coroutine[Any, Any, Any], kind: str) -> Any:
+    call.kind = kind
+    if kind == "count":
+        call.books = ()  # nothing was asked of a model
+    return await (call.observed(work) if call.listeners or call.books else work)
 
 
 def _sync(work: Coroutine[Any, Any, Any]) -> Any:
     from llm_master.blocking import run
 
     return run(work)
+
+
+def _pieces(found: Any) -> Any:
+    """A stream as an ordinary iterator; a whole answer as it is."""
+    from llm_master.blocking import SyncPieces
+    from llm_master.pieces import OperationStream
+
+    return SyncPieces(found) if isinstance(found, OperationStream) else found

@@ -8,7 +8,7 @@ import base64
 import sys
 from array import array
 
-__all__ = ["unpacked"]
+__all__ = ["unpacked", "unpacked_int8"]
 
 
 def unpacked(text: str) -> list[float]:
@@ -17,3 +17,8 @@ def unpacked(text: str) -> list[float]:
     if sys.byteorder == "big":
         found.byteswap()
     return list(found)
+
+
+def unpacked_int8(text: str) -> list[float]:
+    """The numbers of base64 of signed bytes, -128 to 127; ValueError for a wrong alphabet."""
+    return [float(number) for number in array("b", base64.b64decode(text, validate=True))]

@@ -11,12 +11,13 @@ from llm_master.errors import InvalidRequestError
 __all__ = ["form"]
 
 
-def form(fields: dict[str, Any], file: tuple[str, str, str, bytes], boundary: str) -> bytes:
+def form(fields: dict[str, Any], file: tuple[str, str, str, bytes], boundary: str, *, brackets: bool = True) -> bytes:
     """
     The body.
 
     Args:
         fields: by name: texts, numbers, booleans, or lists of them, which become ``name[]`` several times.
+        brackets: whether they do; else the name alone stands there several times.
         file: name of the field, name of the file, mime type, bytes.
         boundary: a text that is nowhere in the file.
 
@@ -27,7 +28,7 @@ def form(fields: dict[str, Any], file: tuple[str, str, str, bytes], boundary: st
     for name, value in fields.items():
         several = isinstance(value, (list, tuple))
         for each in value if several else (value,):
-            head = f'Content-Disposition: form-data; name="{_quoted(name)}{"[]" if several else ""}"'
+            head = f'Content-Disposition: form-data; name="{_quoted(name)}{"[]" if several and brackets else ""}"'
             parts += (f"--{boundary}\r\n{head}\r\n\r\n".encode(), _text(name, each).encode(), b"\r\n")
     field, name, mime, data = file
     head = (

@@ -8,19 +8,21 @@ https://console.groq.com/docs/speech-to-text; https://docs.mistral.ai/studio-api
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from llm_master.answers import TranscriptionResponse, TranscriptSegment, TranscriptWord
-from llm_master.classes import Request, Usage
+from llm_master.classes import Request
 from llm_master.classify import error_from_object
 from llm_master.errors import UnsupportedParameterError
 from llm_master.operations import Operation, provider_params, unreadable
 from llm_master.sound import Recording
+from llm_master.wire.openai_audio_events import TranscriptEvents, used
 from llm_master.wire.openai_audio_multipart import form
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "fold"]
 
 
 class _Word(msgspec.Struct):
@@ -39,16 +41,7 @@ class _Segment(msgspec.Struct):
     words: list[_Word] | None = None
 
 
-class _Details(msgspec.Struct):
-    audio_tokens: int | None = None
-
-
 class _Used(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_token_details: _Details | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
     seconds: float | None = None
     prompt_audio_seconds: float | None = None
 
@@ -83,7 +76,8 @@ def encode(recording: Recording, request: Request, operation: Operation) -> tupl
         )
     boundary = secrets.token_hex(16)
     fields = {"model": request.model, **provider_params(operation, request)}
-    body = form(fields, ("file", recording.filename, recording.mime_type, recording.data), boundary)
+    file = ("file", recording.filename, recording.mime_type, recording.data)
+    body = form(fields, file, boundary, brackets=operation.brackets)
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
@@ -108,11 +102,11 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
         raise error_from_object({"error": answer.error}, provider=request.provider, model=request.model)
     if answer.text is None:
         raise unreadable(body, "transcript", request)
-    used = answer.usage or _Used()
+    billed = answer.usage or _Used()
     segments = answer.segments or []
     words = answer.words if answer.words is not None else [w for each in segments for w in each.words or ()]
-    details = used.input_token_details or _Details()
-    seconds = (answer.duration, used.seconds, used.prompt_audio_seconds)
+    seconds = (answer.duration, billed.seconds, billed.prompt_audio_seconds)
+    raw = msgspec.json.decode(body)
     return TranscriptionResponse(
         text=answer.text,
         model=answer.model,
@@ -120,13 +114,20 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
         duration=next((each for each in seconds if each is not None), None),
         segments=[TranscriptSegment(s.text, s.start, s.end, s.speaker or s.speaker_id) for s in segments],
         words=[TranscriptWord(each.word or each.text or "", each.start, each.end) for each in words],
-        usage=Usage(
-            input_tokens=used.input_tokens or used.prompt_tokens or 0,
-            output_tokens=used.output_tokens or used.completion_tokens or 0,
-            input_audio_tokens=details.audio_tokens or 0,
-        ),
-        raw=msgspec.json.decode(body),
+        usage=used(raw.get("usage")),
+        raw=raw,
     )
+
+
+def fold(
+    kind: str,
+    request: Request,
+    *,
+    framed: bool = True,  # noqa: ARG001  # as that of speech
+    rules: Mapping[str, str] | None = None,
+) -> TranscriptEvents | None:
+    """What reads an answer of a content type piece by piece, None for one that is whole."""
+    return TranscriptEvents(request, rules=rules) if "event-stream" in kind else None
 
 
 def _plain(body: bytes, request: Request) -> str:

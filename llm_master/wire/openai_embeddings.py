@@ -6,6 +6,7 @@ Source: the openai package 3.52.0, ``resources/embeddings.py``, read 2026-11-21.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from llm_master.errors import ResponseError
 from llm_master.operations import Operation, miscounted, provider_params, unreadable
 from llm_master.vectors import unpacked
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "read"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -54,6 +55,13 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
     Raises:
         ProviderError: the answer is an error, cannot be read, or does not hold one vector for each text.
     """
+    return read(body, texts, request, unpacked)
+
+
+def read(
+    body: bytes, texts: list[str], request: Request, unpack: Callable[[str], list[float]], what: str = "32-bit floats"
+) -> EmbeddingResponse:
+    """As ``decode``; ``unpack`` reads a vector that is a text, of base64 of ``what``."""
     who: dict[str, Any] = {"provider": request.provider, "model": request.model}
     try:
         answer = _decoder.decode(body)
@@ -67,10 +75,10 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
         raise miscounted(len(items), len(texts), "vectors", request)
     used = answer.usage or _Tokens()
     try:
-        vectors = [unpacked(value) if isinstance(value := item.embedding, str) else value for _, item in items]
+        vectors = [unpack(value) if isinstance(value := item.embedding, str) else value for _, item in items]
     except ValueError as error:
         raise ResponseError(
-            f"{request.provider} gave a vector for {request.model!r} that is no base64 of 32-bit floats; try again"
+            f"{request.provider} gave a vector for {request.model!r} that is no base64 of {what}; try again"
             " without encoding_format",
             **who,
         ) from error
