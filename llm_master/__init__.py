@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     )
     from llm_master.explanation import Explanation
     from llm_master.fetch_rules import FetchError, FetchPolicy
+    from llm_master.pieces import OperationStream
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
     from llm_master.policy.hedge import HedgePolicy
@@ -138,6 +139,7 @@ __all__ = [
     "ModerationResult",
     "NotFoundError",
     "OpenAIProvider",
+    "OperationStream",
     "OverloadedError",
     "PermissionDeniedError",
     "ProviderError",
@@ -215,6 +217,7 @@ _HOMES = {
         ),
         ("explanation", "Explanation"),
         ("fetch_rules", "FetchError FetchPolicy"),
+        ("pieces", "OperationStream"),
         ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),
         ("policy.hedge", "HedgePolicy"),

@@ -71,6 +71,7 @@ PUBLIC = [
     "ModerationResult",
     "NotFoundError",
     "OpenAIProvider",
+    "OperationStream",
     "OverloadedError",
     "PermissionDeniedError",
     "ProviderError",
