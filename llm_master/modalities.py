@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llm_master.capabilities import Capabilities
     from llm_master.explanation import Explanation
     from llm_master.tools import ToolRun
+    from llm_master.tracking import Job
 
 __all__ = ["Modalities"]
 
@@ -22,6 +23,8 @@ class Modalities(Services):
     """The part of ``QueryLLM`` that is more, or less, than one question."""
 
     config: Any
+    _lock: Any
+    _options: dict[str, Any]
 
     def route(self, model_name: str) -> Any:
         """Where a name leads; see ``QueryLLM``."""
@@ -87,6 +90,21 @@ class Modalities(Services):
             parallel=parallel,
             deadline=None if timeout is None else monotonic() + timeout,
         )
+
+    def track(self, name: str) -> Job:
+        """
+        Add up what the calls of a job use: ``with llm.track("report") as job: ...``, or ``async with``.
+
+        Every call of this client that begins inside counts, in tasks and by ``query_sync`` too; jobs may lie in each
+        other. The name is for reports and no tag: counting changes nothing about a call.
+        """
+        from llm_master.tracking import Jobs
+
+        with self._lock:
+            jobs: Jobs = self._options.setdefault("jobs", Jobs())
+            engine = self._engine or self._load_engine()
+            engine.jobs = jobs
+        return jobs.job(name)
 
     def explain(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Explanation:
         """
