@@ -13,7 +13,16 @@ import msgspec
 
 from llm_master.built import build
 
-__all__ = ["FactsFile", "KnownModels", "ModelFacts", "load_facts", "load_models", "load_operations", "load_rows"]
+__all__ = [
+    "FactsFile",
+    "KnownModels",
+    "ModelFacts",
+    "load_facts",
+    "load_models",
+    "load_operations",
+    "load_prices",
+    "load_rows",
+]
 
 # One file a kind of provider: vendors and servers that most people use, other vendors, hosts of other vendors' models,
 # clouds whose address depends on an account, and services of images.
@@ -26,6 +35,8 @@ _FILES = (
 )
 # What models take: first what their makers say, wherever they are served; then what single providers say.
 _FACTS = ("capabilities.json", "capabilities_hosts.json")
+# What price sheets lack: rules of tiers, places and hours first, then things and models priced by the piece.
+_PRICES = ("prices.json", "prices_items.json")
 # pathlib would cost 6 ms of the 50 that `import llm_master` may take; os is loaded anyway.
 _FOLDER = os.path.dirname(__file__)  # noqa: PTH120  # see above
 
@@ -102,7 +113,7 @@ def load_rows() -> dict[str, dict[str, Any]]:
     for name in _FILES:
         rows.update(msgspec.json.decode(_read(name), type=dict[str, dict[str, Any]]))
     for row in rows.values():
-        for field in ("chat", "messages", "responses", "gemini", "cohere", "bedrock"):
+        for field in ("chat", "messages", "responses", "gemini", "cohere", "bedrock", "images"):
             if "like" in row.get(field, ()):
                 own = dict(row[field])
                 row[field] = {**rows[own.pop("like")][field], **own}
@@ -124,6 +135,11 @@ def load_facts() -> tuple[FactsFile, ...]:
 def load_operations() -> dict[str, dict[str, Any]]:
     """What providers serve beside chat, by their key, as plain dicts; read anew at each call."""
     return msgspec.json.decode(_read("operations.json"), type=dict[str, dict[str, Any]])
+
+
+def load_prices() -> tuple[bytes, ...]:
+    """The files of prices as they are, the rules first; read anew at each call."""
+    return tuple(_read(name) for name in _PRICES)
 
 
 def _read(name: str) -> bytes:

@@ -4,9 +4,11 @@ A model behind ``/images/generations``: as any target, but for the path and the 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import ConfigurationError
+from llm_master.families import FAMILIES
 from llm_master.redaction import redact
 from llm_master.target import Target
 from llm_master.wire import openai_images
@@ -30,7 +32,9 @@ class ImagesTarget(Target):
         """One request, one whole answer; raises as ``Target.send``."""
         body = openai_images.encode(request, self.dialect)
         endpoint = self._there(await self.endpoint(request.headers, timeout.total), body)
+        request.bytes_sent = len(body)
         answer = await self.transport.post(endpoint, body, timeout)
+        request.bytes_received = len(answer.body)
         self._refuse(answer.status, answer.body, answer.headers, endpoint)
         return self.decode(answer.body, request, answer.headers)
 
@@ -38,14 +42,8 @@ class ImagesTarget(Target):
         """One streamed request: sketches, then the image."""
         body = openai_images.encode(request, self.dialect)
         endpoint = self._there(await self.endpoint(request.headers, timeout.total), body)
-        stream = await self.transport.open(endpoint, body, timeout)
-        try:
-            if stream.status != 200:
-                self._refuse(stream.status, await stream.rest(), stream.headers, endpoint)
-            return stream, openai_images.Fold(request, self.dialect, rules=self.row.error_codes)
-        except BaseException:
-            stream.close()
-            raise
+        fold = openai_images.Fold(request, self.dialect, rules=self.row.error_codes)
+        return await self.opened(endpoint, body, timeout, request), fold
 
     def encode(self, request: Request) -> bytes:
         """The body that would be sent; of a form, its fields as JSON."""
@@ -60,27 +58,32 @@ class ImagesTarget(Target):
 
     def _there(self, endpoint: Endpoint, body: bytes) -> Endpoint:
         path, kind = openai_images.where(body, self.dialect, self.model)
-        if path == openai_images.PATH:
-            return endpoint
-        url = str(endpoint.url)
         usual = self.row.paths.get(self.family, openai_images.PATH)
-        if not url.endswith(usual):
+        # An older address of Azure has its version in the query.
+        url, mark, query = str(endpoint.url).partition("?")
+        # A full address that the user set may be that of the chat, beside which the images are.
+        chat = getattr(importlib.import_module(FAMILIES[self.row.families[0]][0]), "PATH", None)
+        ends = (usual, self.dialect.for_model(self.model).edit_path, chat)
+        base = next((url.removesuffix(end) for end in ends if isinstance(end, str) and url.endswith(end)), None)
+        if base is None:
+            if path == openai_images.PATH:
+                return endpoint
             raise ConfigurationError(
                 f"{self.provider} has {redact(url)} as its full address, and {self.asked!r} with images goes to {path}:"
                 " give a base URL instead"
             )
-        return endpoint.at(url.removesuffix(usual) + path).with_headers({"Content-Type": kind})
+        route = usual if path == openai_images.PATH else path
+        there = endpoint.at(base + route + mark + query)
+        return there if path == openai_images.PATH else there.with_headers({"Content-Type": kind})
 
     def complete(self, response: Any, headers: Any) -> None:
-        """As of any target; an answer that counts no tokens has no price by them."""
+        """As of any target; an image on the provider's own host is trusted."""
         super().complete(response, headers)
         settle(self, response)
 
 
 def settle(target: Target, response: Any) -> None:
-    """What every target that draws does with an answer: no price of no tokens, and trust in its own address."""
-    if not response.usage.total_tokens:
-        response.pricer = None
+    """What every target that draws does with an answer: trust in its own address."""
     own = (target.url or "").split("/", 3)[:3]
     for image in response.images:
         image.trusted = image.url is not None and image.url.split("/", 3)[:3] == own
