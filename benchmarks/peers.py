@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BARE, SDK, ANY_LLM, LITELLM, TENSORZERO, OURS = "bare", "openai", "any-llm", "litellm", "tensorzero", "ours"
-LIMITED = "limited"
+LIMITED, KEPT = "limited", "ledger"
 # Those that run from this tree.
-OWN = (OURS, LIMITED)
+OWN = (OURS, LIMITED, KEPT)
 
 # What `import llm_master; QueryLLM()` must not load.
 HEAVY = ("openai", "anthropic", "aiohttp", "pydantic", "requests")
@@ -86,7 +86,7 @@ PEERS: dict[str, Peer] = {
         "ours.py",
         "import llm_master\nllm_master.QueryLLM()",
         ("aiohttp", "msgspec"),
-        "One `QueryLLM` with a key and a base URL, defaults throughout.",
+        "One `QueryLLM` with a key and a base URL, without a ledger, which the peers do not keep; defaults otherwise.",
     ),
     LIMITED: Peer(
         "LLM Master, limits set",
@@ -95,5 +95,13 @@ PEERS: dict[str, Peer] = {
         ("aiohttp", "msgspec"),
         "The same with limits of requests, tokens and concurrency on the model, the provider and a tag, none of which "
         "is ever reached; breaker, retry budget and record are active in both.",
+    ),
+    KEPT: Peer(
+        "LLM Master, ledger on",
+        "ours_ledger.py",
+        "import llm_master\nllm_master.QueryLLM()",
+        ("aiohttp", "msgspec", "genai-prices"),
+        "The same with the relaxed ledger: every call and attempt is priced and committed to SQLite within 100 ms; the "
+        "CPU of the writing thread counts.",
     ),
 }

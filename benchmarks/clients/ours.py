@@ -8,12 +8,13 @@ import _worker
 
 
 class Ours:
-    """As the README shows it."""
+    """As the README shows it, without a ledger: the peers keep none."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, ledger: Any = "off") -> None:
         from llm_master import LLMConfig, QueryLLM
 
-        self.llm: Any = QueryLLM(LLMConfig(openai_api_key=_worker.KEY, base_urls={"openai": base_url}))
+        config = LLMConfig(openai_api_key=_worker.KEY, base_urls={"openai": base_url})
+        self.llm: Any = QueryLLM(config, ledger=ledger)
 
     async def call(self, prompt: str) -> tuple[str, int]:
         answer = await self.llm.query(_worker.MODEL, messages=_worker.messages(prompt))

@@ -23,6 +23,7 @@ class Limited:
             LLMConfig(openai_api_key=_worker.KEY, base_urls={"openai": base_url}),
             registry={_worker.MODEL: ModelConfig(**figures)},
             limits=self.limits,
+            ledger="off",
         )
 
     async def call(self, prompt: str) -> tuple[str, int]:
