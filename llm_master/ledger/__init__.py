@@ -1,0 +1,3 @@
+"""
+The ledger: one row a call and one an attempt, in SQLite and, when asked, in PostgreSQL.
+"""

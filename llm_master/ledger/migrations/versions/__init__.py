@@ -1,0 +1,3 @@
+"""
+The revisions, each after the one before it.
+"""

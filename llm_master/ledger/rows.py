@@ -1,0 +1,171 @@
+"""
+The rows of the ledger: one of a call, one of each of its attempts.
+
+Times are whole microseconds; ``ts`` counts from the UNIX epoch, UTC. Money is whole picodollars (1 USD = 10**12), so
+that sums are exact in every database. Truth is 0 or 1. ``None`` is "not known", never 0.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+import msgspec
+
+from llm_master.classes import Usage
+
+__all__ = [
+    "ATTEMPT_COLUMNS",
+    "CALL_COLUMNS",
+    "PICO",
+    "TAG_COLUMNS",
+    "TOKENS",
+    "AttemptRow",
+    "CallRow",
+    "Make",
+    "new_id",
+    "picodollars",
+    "tags_of",
+    "tags_text",
+    "usd",
+]
+
+PICO = 10**12
+TOKENS: tuple[str, ...] = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
+
+
+class CallRow(msgspec.Struct, kw_only=True):
+    """
+    One call, in the order of the columns of ``calls``.
+
+    ``id`` is 32 hex digits (``new_id``). ``request_id`` is the provider's. ``tags`` is a JSON array of names
+    (``tags_text``). ``cost`` is of the whole call, what failed attempts cost included. ``fallback`` is 1 when another
+    model than the one asked for served. ``contents`` is None unless the user asked to keep contents.
+    """
+
+    id: str
+    ts: int
+    kind: str
+    streamed: int = 0
+    request_id: str | None = None
+    model_asked: str
+    model: str | None = None
+    provider: str | None = None
+    deployment: str | None = None
+    key_id: str | None = None
+    tags: str = "[]"
+    outcome: str
+    error: str | None = None
+    error_code: str | None = None
+    finish_reason: str | None = None
+    attempts: int = 0
+    fallback: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    web_searches: int = 0
+    usage_estimated: int = 0
+    cost: int | None = None
+    cost_complete: int = 0
+    price_source: str | None = None
+    price_as_of: str | None = None
+    service_tier: str | None = None
+    latency_us: int = 0
+    ttft_us: int | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    contents: str | None = None
+
+
+class AttemptRow(msgspec.Struct, kw_only=True):
+    """
+    One attempt of a call, in the order of the columns of ``attempts``; ``number`` counts from 1.
+
+    ``waited_us`` is how long it stood still before it was made, and ``wait_reason`` why.
+    """
+
+    call_id: str
+    number: int
+    ts: int
+    provider: str
+    model: str
+    deployment: str | None = None
+    key_id: str | None = None
+    request_id: str | None = None
+    outcome: str
+    status_code: int | None = None
+    error: str | None = None
+    error_code: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    web_searches: int = 0
+    usage_estimated: int = 0
+    cost: int | None = None
+    cost_complete: int = 0
+    price_source: str | None = None
+    latency_us: int = 0
+    ttft_us: int | None = None
+    waited_us: int = 0
+    wait_reason: str | None = None
+
+
+# What the ledger is given: the rows are built where they are written, not where the call ends.
+Make = Callable[[], tuple[CallRow, list[AttemptRow]]]
+
+CALL_COLUMNS: tuple[str, ...] = CallRow.__struct_fields__
+ATTEMPT_COLUMNS: tuple[str, ...] = AttemptRow.__struct_fields__
+TAG_COLUMNS: tuple[str, ...] = ("tag", "call_id", "ts")
+
+
+def new_id(ts: int | None = None) -> str:
+    """
+    An id for a call: 32 hex digits as a UUID of version 7, so that ids sort by time.
+
+    Args:
+        ts: microseconds since the UNIX epoch; None is now.
+
+    The random part comes from the operating system: a forked child or a seeded ``random`` never repeats one.
+    """
+    micros = time.time_ns() // 1000 if ts is None else ts
+    noise = os.urandom(10)
+    return (
+        f"{micros // 1000:012x}7{noise[0] & 15:x}{noise[1]:02x}{8 | noise[2] & 3:x}{noise[2] >> 4:x}{noise[3:].hex()}"
+    )
+
+
+def tags_text(names: Iterable[str]) -> str:
+    """The column ``tags``: the names as a JSON array, each once, in their order."""
+    return msgspec.json.encode(list(dict.fromkeys(names))).decode()
+
+
+def tags_of(text: str) -> list[str]:
+    """The names in the column ``tags``."""
+    return [] if text == "[]" else list(dict.fromkeys(msgspec.json.decode(text, type=list[str])))
+
+
+def picodollars(amount: Decimal | None) -> int | None:
+    """USD as whole picodollars, rounded half to even; None stays None."""
+    return None if amount is None else int((amount * PICO).to_integral_value())
+
+
+def usd(amount: int | None) -> Decimal | None:
+    """Picodollars as exact USD; None stays None."""
+    return None if amount is None else Decimal(amount).scaleb(-12)
