@@ -15,7 +15,9 @@ from llm_master.cli.doctor import doctor
 from llm_master.cli.explain import explain
 from llm_master.cli.image import image
 from llm_master.cli.lists import providers
+from llm_master.cli.logs import logs
 from llm_master.cli.models import models
+from llm_master.cli.usage import usage
 
 __all__ = ["app", "run"]
 
@@ -51,7 +53,7 @@ def _options(
     """Take what stands before the command."""
 
 
-for command in (ask, image, explain, models, providers, doctor, check):
+for command in (ask, image, explain, models, providers, usage, logs, doctor, check):
     app.command(command.__name__)(command)
 
 

@@ -1,0 +1,188 @@
+"""
+Where a report reads from: the ledger's file, or a PostgreSQL server. Nothing is ever written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from urllib.parse import quote
+
+from llm_master.errors import ConfigurationError, LedgerError
+from llm_master.ledger.chunks import SQLITE, run_in
+from llm_master.ledger.summary import Dialect
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["Open", "Source", "source_of"]
+
+_T = TypeVar("_T")
+
+# Seconds. A writer in WAL mode never holds a reader up; another program may.
+_BUSY = 5.0
+_CONNECT = 10
+_TRIES = 5
+
+POSTGRESQL = Dialect(
+    mark="%s",
+    joined="string_agg({}::text, ',')",
+    like="ILIKE",
+    bytewise=' COLLATE "C"',
+    overflows=False,
+    # Hosts and transactions that run side by side number their rows before they are seen.
+    late=10_000,
+)
+
+
+class Open(Protocol):
+    """A ledger while it is read: one state of it, whoever writes meanwhile."""
+
+    dialect: Dialect
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement."""
+        ...
+
+
+class Source(Protocol):
+    """A ledger that can be read; ``name`` is what an error calls it."""
+
+    name: str
+
+    def read(self, work: Callable[[Open], _T]) -> _T:
+        """Do some reading; raises LedgerError or ConfigurationError."""
+        ...
+
+
+def source_of(place: str | os.PathLike[str]) -> Source:
+    """The ledger at a path, or behind ``postgresql://``."""
+    text = os.fspath(place)
+    if text.startswith(("postgresql://", "postgres://")):
+        return _Postgres(text)
+    return _File(text)
+
+
+class _OpenFile:
+    dialect = SQLITE
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return run_in(self.connection, statement, values)
+
+
+class _File:
+    def __init__(self, path: str) -> None:
+        self.name = str(Path(path).expanduser())
+
+    def read(self, work: Callable[[Open], _T]) -> _T:
+        import sqlite3
+
+        for _ in range(_TRIES):
+            before = self._stamp()
+            # Opening a file in WAL mode makes two files beside it, unless SQLite is told that nobody writes. Nobody did
+            # when there is no log and the file stays as it was; otherwise what was read is thrown away.
+            still = before[1:] == (False, False)
+            try:
+                found = self._read(work, "immutable=1" if still else "mode=ro")
+            except sqlite3.Error as error:
+                if still and self._stamp() != before:
+                    continue
+                self._refuse(error)
+            if not still or self._stamp() == before:
+                return found
+        raise LedgerError(f"the ledger in {self.name} changes too fast to be read; try again")
+
+    def _read(self, work: Callable[[Open], _T], mode: str) -> _T:
+        import sqlite3
+
+        address = f"file:{quote(os.path.realpath(self.name))}?{mode}"
+        connection = sqlite3.connect(address, uri=True, timeout=_BUSY, isolation_level=None)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA mmap_size = 1073741824")
+            connection.execute("BEGIN")
+            return work(_OpenFile(connection))
+        finally:
+            connection.close()
+
+    def _stamp(self) -> tuple[tuple[int, int, int], bool, bool]:
+        """What changes when somebody writes: the file, its write-ahead log, its journal."""
+        try:
+            found = Path(self.name).stat()
+        except FileNotFoundError as error:
+            raise LedgerError(
+                f"no ledger at {self.name}: nothing was recorded there yet; make a call with the ledger on, or name"
+                " another file with --ledger or LLM_MASTER_LEDGER"
+            ) from error
+        except OSError as error:
+            raise LedgerError(f"the ledger in {self.name} cannot be read: {error.strerror}") from error
+        if not Path(self.name).is_file():
+            raise LedgerError(f"the ledger {self.name} is no file; name the file, usage.sqlite3")
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        real = os.path.realpath(self.name)
+        return state, _has_content(f"{real}-wal"), _has_content(f"{real}-journal")
+
+    def _refuse(self, error: sqlite3.Error) -> NoReturn:
+        import sqlite3
+
+        if "no such table" in str(error) or "no such column" in str(error):
+            raise LedgerError(f"{self.name} is a database of another program, not a ledger: {error}") from error
+        advice = {
+            sqlite3.SQLITE_BUSY: "another program holds it locked; end that program, or wait",
+            sqlite3.SQLITE_CANTOPEN: "check the modes of the file and its folder, or copy it with its -wal file",
+            sqlite3.SQLITE_READONLY: "check the modes of the file and its folder, or copy it with its -wal file",
+            sqlite3.SQLITE_CORRUPT: "it is damaged; sqlite3's .recover saves what is left of it",
+            sqlite3.SQLITE_NOTADB: "it is no SQLite database; name another file with --ledger",
+        }.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "see the message")
+        raise LedgerError(f"the ledger in {self.name} cannot be read: {advice} ({error})") from error
+
+
+def _has_content(path: str) -> bool:
+    return Path(path).exists()
+
+
+class _OpenPostgres:
+    dialect = POSTGRESQL
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        self._cursor.execute(statement, list(values))
+        return list(self._cursor.fetchall())
+
+
+class _Postgres:
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.name = _without_password(address)
+
+    def read(self, work: Callable[[Open], _T]) -> _T:
+        try:
+            import psycopg
+        except ImportError as error:
+            raise ConfigurationError(
+                'reading a ledger from PostgreSQL needs psycopg; install it with: pip install "llm-master[postgres]"'
+            ) from error
+        try:
+            with psycopg.connect(self._address, connect_timeout=_CONNECT) as connection:
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                connection.read_only = True
+                with connection.cursor() as cursor:
+                    return work(_OpenPostgres(cursor))
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+            raise LedgerError(f"{self.name} holds no ledger: {error.diag.message_primary}") from error
+        except psycopg.Error as error:
+            raise LedgerError(f"the ledger in {self.name} cannot be read: {error}") from error
+
+
+def _without_password(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    where = rest.partition("?")[0]
+    return f"{scheme}://{where.rpartition('@')[2]}"
