@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from llm_master.policy.retry import RetryPolicy
 
-__all__ = ["FileNeededError", "fallback_params", "later", "with_attempts", "with_files"]
+__all__ = ["FileNeededError", "fallback_params", "later", "watching", "with_attempts", "with_files"]
 
 
 class FileNeededError(LLMError):
@@ -38,6 +38,15 @@ async def with_files(engine: Any, messages: Any, prompt: str | None) -> list[dic
 
     found: list[dict[str, Any]] = await asyncio.to_thread(engine.normalise, messages, prompt=prompt, read_file=read)
     return found
+
+
+def watching(telemetry: Any) -> list[Any]:
+    """The listeners that ``telemetry=`` means; raises ConfigurationError as ``telemetry.listeners_of``."""
+    if telemetry is None:
+        return []
+    from llm_master.telemetry import listeners_of
+
+    return listeners_of(telemetry)
 
 
 def with_attempts(policy: RetryPolicy, attempts: int) -> RetryPolicy:

@@ -29,7 +29,7 @@ from llm_master.params import check as check_params
 from llm_master.params import check_model_name
 from llm_master.pieces import OperationStream
 from llm_master.policy.retry import RetryPolicy
-from llm_master.record import listening, usage_of
+from llm_master.record import usage_of
 from llm_master.resume import Resumption
 from llm_master.sources import Recorded, WireSource
 from llm_master.stream import LLMStream, OneAnswer, StreamSource
@@ -98,10 +98,9 @@ class Call(Chain):
         return True
 
     def watched(self, listeners: Sequence[Callable[[CallEvent], Any]]) -> None:
-        """Tell these listeners what happens from now on."""
+        """Tell these listeners what happens from now on; ``observed`` tells the beginning."""
         self.listeners = listeners
         self.id = next(_NUMBERS)
-        self.tell("start")
 
     def _request(self, target: Any, step: Step, *, stream: bool = False) -> Request:
         return Request(
@@ -369,11 +368,11 @@ class Call(Chain):
 
     # -- observed -----------------------------------------------------------------------------------------------
 
-    async def observed(self, work: Coroutine[Any, Any, Any]) -> Any:
+    async def observed(self, work: Coroutine[Any, Any, Any], steps: Sequence[Step] = ()) -> Any:
         """The same work, with its one end told to the listeners and kept by the books; a stream tells its own."""
         try:
             if self.listeners:
-                with listening(self.tell):
+                with self.heard(steps):
                     found = await work
             else:
                 found = await work

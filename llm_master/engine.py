@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llm_master.events import CallEvent
     from llm_master.policy.hedge import HedgePolicy
     from llm_master.pools import Pool
+    from llm_master.tracking import Jobs
 
 __all__ = ["Engine", "shared_limiter"]
 
@@ -39,6 +40,26 @@ REDIS_VARIABLE = "LLM_MASTER_REDIS_URL"
 STATE_VARIABLE = "LLM_MASTER_STATE_DIR"
 #: The variable with a directory of price files, which every client of the process uses; STATEK's name.
 PRICES_VARIABLE = "STATEK_MODEL_INFO_DIR"
+#: The variable with a directory of price files, which every client of the process uses; STATEK's name.
+PRICES_VARIABLE = "STATEK_MODEL_INFO_DIR"
+
+
+def price_files(dotenv: Mapping[str, str], settings: Any) -> None:
+    """
+    Load the price files that the environment and the settings name; see ``metering.py``.
+
+    Raises:
+        ConfigurationError: ``FILE:LINE: what is wrong`` with a file of the settings; others are logged.
+    """
+    directory = os.environ.get(PRICES_VARIABLE) or dotenv.get(PRICES_VARIABLE)
+    if directory:
+        from llm_master.metering import load_directory_once
+
+        load_directory_once(directory)
+    if settings is not None and settings.prices:
+        from llm_master.metering import load_price_files
+
+        load_price_files(settings.prices, strict=True)
 
 
 def price_files(dotenv: Mapping[str, str], settings: Any) -> None:
@@ -86,6 +107,8 @@ class Engine:
         settings = options.get("settings")
         self.listeners = listeners
         self.books: tuple[Book, ...] = tuple(options.get("books") or ())
+        #: The jobs of ``track``; None until there is one.
+        self.jobs: Jobs | None = options.get("jobs")
         self.timeouts: Timeouts = options.get("timeouts") or (settings.timeouts if settings else Timeouts())
         self.retry: RetryPolicy = options.get("retry") or (settings.retry if settings else RetryPolicy())
         self.first = first_limits(self.timeouts)
@@ -98,6 +121,7 @@ class Engine:
             from llm_master.state import publisher
 
             publisher(directory).watch(self.admission)
+        price_files(llm.config.dotenv_values, settings)
         price_files(llm.config.dotenv_values, settings)
         self.assembly = Assembly(llm, self.admission, breaker=options.get("breaker"), **known)
         self.hedge: HedgePolicy | None = options.get("hedge")
@@ -184,17 +208,18 @@ class Engine:
             raise InvalidRequestError(f"limit_wait={limit_wait!r}: give seconds of at least 0, or None")
         if self.listeners:
             call.watched(self.listeners)
-        if self.books:
-            call.books = self.books
+        books = self.books if self.jobs is None else (*self.books, *self.jobs.running())
+        if books:
+            call.books = books
             call.uid = new_uid()
-            for book in self.books:
+            for book in books:
                 book.check()
         return call
 
     def quiet_call(self, model_name: str, turns: list[dict[str, Any]], **options: Any) -> Call:
         """A call that is never made, only looked at: as ``call``, and nobody is told of it."""
         quiet = copy(self)
-        quiet.listeners, quiet.books = [], ()
+        quiet.listeners, quiet.books, quiet.jobs = [], (), None
         return quiet.call(model_name, turns, **options)
 
     def _hedged(self, call: Call, after: float | None) -> None:

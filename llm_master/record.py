@@ -5,7 +5,7 @@ What one call did: each attempt, with its times and outcome, told to whoever lis
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,26 @@ class Record:
                 listener(event)
             except Exception:  # the application's own code: whatever it is, the call goes on
                 logger.exception("a listener of on_event failed at %r of call %d", name, self.id)
+
+    @contextmanager
+    def heard(self, steps: Sequence[Any]) -> Iterator[None]:
+        """
+        What a call with listeners runs in: jobs far below reach them, and those with an ``around`` are around it.
+
+        Args:
+            steps: the models of the call, the first one first.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(listening(self.tell))
+            for listener in self.listeners:
+                around = getattr(listener, "around", None)
+                if around is not None:
+                    try:
+                        stack.enter_context(around(self, steps))
+                    except Exception:  # as in ``tell``
+                        logger.exception("a listener of on_event failed around call %d", self.id)
+            self.tell("start")
+            yield
 
     def end(
         self, outcome: str, *, response: Any = None, error: BaseException | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
-from llm_master.arguments import FileNeededError, later, with_files
+from llm_master.arguments import FileNeededError, later, watching, with_files
 from llm_master.base_provider import (
     UnifiedProvider,
     implementation,
@@ -77,6 +77,7 @@ class QueryLLM(Modalities):
         hedge: ask a second target when the first is slow.
         cache: keep answers for equal requests: ``"memory"``, or ``CacheSettings`` for a file or a Redis.
         fetch: what may be fetched for providers that do not fetch images and files by their address.
+        telemetry: ``"otel"``, ``"prometheus"``, or objects of ``llm_master.telemetry``, one or a list.
 
     ``QueryLLM.from_file`` takes models, deployments, fallbacks and limits from a settings file.
 
@@ -102,6 +103,7 @@ class QueryLLM(Modalities):
         hedge: HedgePolicy | None = None,
         cache: Literal["memory"] | CacheSettings | ResponseCache | None = None,
         fetch: FetchPolicy | None = None,
+        telemetry: Any = None,
     ) -> None:
         self.config = config if config is not None else LLMConfig.from_env()
         self._registry = registry
@@ -118,7 +120,7 @@ class QueryLLM(Modalities):
         }
         self._engine: Any = None
         self._retired: list[tuple[Any, list[Any]]] = []
-        self._listeners: list[Callable[[CallEvent], Any]] = []
+        self._listeners: list[Callable[[CallEvent], Any]] = watching(telemetry)
         self._drop_params, self._fetch = drop_params, fetch
         self._transport: Transport | None = None
         self._providers: dict[tuple[Any, str | None], Any] = {}
@@ -293,7 +295,7 @@ class QueryLLM(Modalities):
             work = engine.in_shape(call, work, steps, wanted, stream=stream, lenient=lenient, repairs=repairs)
         if moderation:
             work = self._screened(call, work, moderation)
-        return await (call.observed(work) if call.listeners or call.books else work)  # type: ignore[no-any-return]  # late
+        return await (call.observed(work, steps) if call.listeners or call.books else work)  # type: ignore[no-any-return]  # late
 
     def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:
         """

@@ -75,7 +75,7 @@ class Services(Closing):
             from llm_master.operation_streams import begin as run
         else:
             from llm_master.operation_calls import run
-        return await _watched(call, run(call, steps, asked.name, asked.payload), asked.name)
+        return await _watched(call, run(call, steps, asked.name, asked.payload), asked.name, steps)
 
     # -- texts --------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Services(Closing):
 
         asked = asking.embed(model_name, input, **options)
         call, steps = self._begun(asked._replace(weighed=()))
-        return await _watched(call, embed(call, steps, asked.payload), "embed")  # type: ignore[no-any-return]  # a vector's
+        return await _watched(call, embed(call, steps, asked.payload), "embed", steps)  # type: ignore[no-any-return]  # a vector's
 
     def embed_sync(self, model_name: str, input: str | list[str], **options: Any) -> EmbeddingResponse:
         """As ``embed``, for code without an event loop."""
@@ -284,7 +284,8 @@ class Services(Closing):
             return await count_here(turns, given, pool.model)
         call = engine.call(model_name, turns, timeout=timeout)
         try:
-            return await _watched(call, run(call, [engine.Step(pool, given)], "count", None), "count")  # type: ignore[no-any-return]  # a count's
+            steps = [engine.Step(pool, given)]
+            return await _watched(call, run(call, steps, "count", None), "count", steps)  # type: ignore[no-any-return]  # a count's
         except NotFoundError:
             # A gateway at an address of the user's own need not have every route of the provider.
             if row is None or given_url(row, target.config) is None:
@@ -318,11 +319,11 @@ def _refuse_flagged(found: ModerationResponse, model_name: str) -> None:
         )
 
 
-async def _watched(call: Any, work: Coroutine[Any, Any, Any], kind: str) -> Any:
+async def _watched(call: Any, work: Coroutine[Any, Any, Any], kind: str, steps: list[Any]) -> Any:
     call.kind = kind
     if kind == "count":
         call.books = ()  # nothing was asked of a model
-    return await (call.observed(work) if call.listeners or call.books else work)
+    return await (call.observed(work, steps) if call.listeners or call.books else work)
 
 
 def _sync(work: Coroutine[Any, Any, Any]) -> Any:

@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
         "price_files",
     ),
-    ("answers", "file_input", "draft", "bodies", "metering"),
+    ("answers", "file_input", "draft", "bodies", "metering", "tracking", "telemetry"),
     (
         "addresses",
         "drawing",
@@ -70,7 +70,7 @@ WIRE = 7
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
 # of providers may use their own family (the beginning of their names), those of wire also sse, those of
 # providers also polling, the base of services that take jobs.
-TOGETHER = {"cli", "compat", "gateway", "ledger", "catalogue"}
+TOGETHER = {"telemetry", "cli", "compat", "gateway", "ledger", "catalogue"}
 FAMILIES = (
     *("openai_chat", "openai_images", "openai_responses", "openai_audio", "openai_embeddings", "anthropic", "gemini", "cohere", "bedrock"),
     *("local", "bfl", "limits", "cache"),
