@@ -40,26 +40,6 @@ REDIS_VARIABLE = "LLM_MASTER_REDIS_URL"
 STATE_VARIABLE = "LLM_MASTER_STATE_DIR"
 #: The variable with a directory of price files, which every client of the process uses; STATEK's name.
 PRICES_VARIABLE = "STATEK_MODEL_INFO_DIR"
-#: The variable with a directory of price files, which every client of the process uses; STATEK's name.
-PRICES_VARIABLE = "STATEK_MODEL_INFO_DIR"
-
-
-def price_files(dotenv: Mapping[str, str], settings: Any) -> None:
-    """
-    Load the price files that the environment and the settings name; see ``metering.py``.
-
-    Raises:
-        ConfigurationError: ``FILE:LINE: what is wrong`` with a file of the settings; others are logged.
-    """
-    directory = os.environ.get(PRICES_VARIABLE) or dotenv.get(PRICES_VARIABLE)
-    if directory:
-        from llm_master.metering import load_directory_once
-
-        load_directory_once(directory)
-    if settings is not None and settings.prices:
-        from llm_master.metering import load_price_files
-
-        load_price_files(settings.prices, strict=True)
 
 
 def price_files(dotenv: Mapping[str, str], settings: Any) -> None:
@@ -121,7 +101,6 @@ class Engine:
             from llm_master.state import publisher
 
             publisher(directory).watch(self.admission)
-        price_files(llm.config.dotenv_values, settings)
         price_files(llm.config.dotenv_values, settings)
         self.assembly = Assembly(llm, self.admission, breaker=options.get("breaker"), **known)
         self.hedge: HedgePolicy | None = options.get("hedge")
