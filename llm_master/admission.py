@@ -13,6 +13,7 @@ from llm_master.errors import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
+    BudgetExceededError,
     InvalidRequestError,
     LLMError,
     OverloadedError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from llm_master.policy.balance import DeploymentHealth
     from llm_master.policy.budget import RetryBudget
+    from llm_master.policy.limits_budget import Budget, Budgets
     from llm_master.policy.limits_rules import Limit
     from llm_master.pools import Place, Pool
 
@@ -45,7 +47,12 @@ __all__ = ["COOLING", "SKIPS", "Admission"]
 #: The ``code`` of an error that was raised without asking a target that is left alone.
 COOLING = "cooling"
 #: Codes of the errors of attempts that were never sent.
-SKIPS = frozenset({COOLING, "local_rate_limit", "reservation_too_large", "limits_unavailable"})
+SKIPS = frozenset(
+    (
+        *(COOLING, "local_rate_limit", "reservation_too_large", "limits_unavailable"),
+        *("budget_exceeded", "max_cost", "cost_unknown"),
+    )
+)
 # Seconds for which a key that was refused, or whose quota is used up, is not tried.
 _AUTH_REST = 30.0
 _QUOTA_REST = 120.0
@@ -86,17 +93,26 @@ class Admission:
         limiter: keeps the limits, in this process or shared.
         budget: how much may be retried.
         limits: those under ``tag:NAME``, by key.
+        budgets: what may be spent.
 
     Attributes:
         pools: those in use.
+        budgets: None without any.
         on_change: the ``on_change`` of the breakers of pools that join from now on.
     """
 
     on_change: Callable[[Any], Any] | None = None
 
-    def __init__(self, limiter: Any, budget: RetryBudget, limits: Iterable[Limit] = ()) -> None:
+    def __init__(
+        self, limiter: Any, budget: RetryBudget, limits: Iterable[Limit] = (), budgets: Sequence[Budget] = ()
+    ) -> None:
         self.limiter = limiter
         self.budget = budget
+        self.budgets: Budgets | None = None
+        if budgets:
+            from llm_master.policy.limits_budget import Budgets
+
+            self.budgets = Budgets(budgets)
         self._tags = {limit.key: limit for limit in limits if limit.key.startswith("tag:")}
         # The names and limits of tags seen lately: an application has few, and gives the same ones every time.
         self._tagged: dict[Any, tuple[tuple[str, ...], tuple[Limit, ...]]] = {}
@@ -144,10 +160,25 @@ class Admission:
             self._tagged[tags if tags.__class__ is str else names] = found
         return found
 
+    def spending(self, max_cost: Any) -> Any:
+        """
+        What a call may spend; ``max_cost`` is its own bound in USD, None for none.
+
+        Raises:
+            InvalidRequestError: it is no amount of USD.
+        """
+        from llm_master.policy.limits_budget import Budgets, picodollars
+        from llm_master.spending import Spending
+
+        own = None if max_cost is None else picodollars(max_cost, "ROUND_FLOOR")
+        return Spending(self.budgets or Budgets(()), own)
+
     # -- in -----------------------------------------------------------------------------------------------------
 
     def at_once(self, call: Any, step: Any) -> Trial | None:
         """A call's first attempt if nothing stands in its way, else None; never waits and never fails."""
+        if call.spending is not None:
+            return None
         lease = step.pool.balancer.choose()
         if lease.__class__ is not Lease:
             return None
@@ -218,17 +249,8 @@ class Admission:
     ) -> Reservation | bool | None:
         """Room for a leased place: a reservation, or True where nothing is limited; None when there is none now."""
         place: Place = lease.member.target
-        limits = place.limits + call.limits
-        if not limits:
-            return True
         try:
-            found: Reservation = await self.limiter.acquire(
-                limits,
-                self._tokens(call, step, limits),
-                timeout=timeout,
-                provider=place.target.provider,
-                model=place.target.model,
-            )
+            found = await self._room(call, step, place, timeout)
         except RateLimitError as error:
             lease.leave()
             full[lease.member.name] = error
@@ -248,22 +270,35 @@ class Admission:
         if refusal.code != "local_rate_limit" or patience <= 0.0 or _seconds(refusal) > patience:
             raise self._refused(call, place, refusal, began)
         call.tell("wait", error=refusal, wait=refusal.retry_after, target=pool.asked)
-        limits = place.limits + call.limits
         try:
-            found = await self.limiter.acquire(
-                limits,
-                self._tokens(call, step, limits),
-                timeout=None if math.isinf(patience) else patience,
-                provider=place.target.provider,
-                model=place.target.model,
-            )
+            found = await self._room(call, step, place, None if math.isinf(patience) else patience)
         except RateLimitError as error:
             raise self._refused(call, place, error, began) from None
         lease = pool.balancer.choose({member.name for member in pool.balancer.members if member.name != name})
         if isinstance(lease, Lease):
             return found, lease
-        self.limiter.cancel(found)
+        if isinstance(found, Reservation):
+            self.cancel(found)
         return None, None
+
+    async def _room(self, call: Any, step: Any, place: Place, timeout: float | None) -> Reservation | bool:
+        """Room under limits and budgets; True where there are none. Raises RateLimitError."""
+        limits = place.limits + call.limits
+        spending = call.spending
+        if spending is None and not limits:
+            return True
+        how = {
+            "tokens": self._tokens(call, step, limits),
+            "timeout": timeout,
+            "provider": place.target.provider,
+            "model": place.target.model,
+        }
+        found: Reservation | bool
+        if spending is None:
+            found = await self.limiter.acquire(limits, **how)
+        else:
+            found = await spending.reserve(self.limiter, limits, call, step, place, **how)
+        return found
 
     async def _cool(
         self, call: Any, pool: Pool, exclude: Collection[str], seconds: float, began: float, *, more: bool
@@ -285,6 +320,26 @@ class Admission:
         return error
 
     # -- out ----------------------------------------------------------------------------------------------------
+
+    def settle(self, reservation: Reservation, tokens: int | None, attempt: Any, *, billed: bool = True) -> None:
+        """
+        End a reservation with what an attempt used.
+
+        Args:
+            tokens: that count under limits, None for those held.
+            attempt: as it was noted.
+            billed: whether the provider may charge for it although it told no usage.
+        """
+        if reservation.bill is None:
+            self.limiter.settle(reservation, tokens)
+        else:
+            reservation.bill.settle(self.limiter, reservation, tokens, attempt, billed=billed)
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Undo the reservation of an attempt that was never made."""
+        if reservation.bill is not None:
+            reservation.bill.give_back(0)
+        self.limiter.cancel(reservation)
 
     def judge(self, trial: Trial, error: LLMError, *, hasty: bool) -> None:
         """
@@ -338,6 +393,8 @@ def _tag_names(tags: Any) -> tuple[str, ...]:
 
 def _seconds(error: RateLimitError) -> float:
     """Seconds until there may be room; when only another call's end can make it, that may be at once."""
+    if isinstance(error, BudgetExceededError) and error.code != "local_rate_limit":
+        return math.inf
     return error.retry_after if error.retry_after is not None else 0.0
 
 

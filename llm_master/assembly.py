@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from llm_master.admission import Admission
     from llm_master.config import LLMConfig
     from llm_master.policy.breaker import BreakerPolicy
+    from llm_master.policy.limits_budget import Budget
     from llm_master.policy.limits_rules import Limit
     from llm_master.rows import ProviderRow
     from llm_master.settings_parts import Deployment, ModelSettings, ProviderSettings
 
-__all__ = ["Assembly", "configured"]
+__all__ = ["Assembly", "budgets_of", "configured"]
 
 
 class Assembly:
@@ -263,3 +264,11 @@ def settings_of(settings: Any, deployments: Mapping[str, Any] | None, limits: It
         "providers": settings.providers if settings is not None else {},
         "limits": tuple(by_key.values()),
     }
+
+
+def budgets_of(settings: Any, budgets: Iterable[Budget]) -> tuple[Budget, ...]:
+    """The budgets of a settings file and of the arguments together; of the same key and period the argument counts."""
+    given = tuple(budgets)
+    own = {(each.key, each.per, each.timezone) for each in given}
+    known = settings.budgets if settings is not None else ()
+    return (*(each for each in known if (each.key, each.per, each.timezone) not in own), *given)

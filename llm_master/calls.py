@@ -330,6 +330,7 @@ class Call(Chain):
             limit_wait=self.limit_wait,
         )
         twin.prepare(self.messages, self.headers, drop_params=self.drop_params)
+        twin.spending = self.spending
         twin.attempts, twin.listeners, twin.id, twin.tags = self.attempts, self.listeners, self.id, self.tags
         twin.started, twin.kind = self.started, self.kind
         return twin

@@ -80,6 +80,7 @@ class Chain(Record):
         "own_time",
         "policy",
         "previous",
+        "spending",
         "timeouts",
         "tries",
         "waited",
@@ -116,6 +117,7 @@ class Chain(Record):
         self.fallback_on = fallback_on
         self.limits = limits
         self.limit_wait = limit_wait
+        self.spending: Any = None  # what it may cost, when that is bounded
         # The deployment of the latest attempt. Not the attempt, which holds this call: a circle would leave every call
         # to the garbage collector.
         self.last: str | None = None

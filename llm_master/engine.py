@@ -4,6 +4,7 @@ What a ``QueryLLM`` makes at its first call: limits, breakers, pools, and the ca
 
 from __future__ import annotations
 
+import asyncio
 import os
 from copy import copy
 from functools import cache
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_master.admission import Admission
 from llm_master.arguments import fallback_params, with_attempts
-from llm_master.assembly import Assembly, settings_of
+from llm_master.assembly import Assembly, budgets_of, settings_of
 from llm_master.books import new_uid
 from llm_master.calls import Call, LLMStream, Step, check_model_name, check_params, first_limits, normalise
 from llm_master.errors import InvalidRequestError
+from llm_master.limiting import limiter_of
 from llm_master.policy.budget import shared_budget
 from llm_master.policy.deadline import Timeouts
 from llm_master.policy.limits import MemoryLimiter
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "shared_limiter"]
 
-#: The variable with the address of a Redis or Valkey that shares all limits, unless the settings name another.
-REDIS_VARIABLE = "LLM_MASTER_REDIS_URL"
 #: The variable with the directory in which processes leave the state of their breakers for ``llm-master doctor``.
 STATE_VARIABLE = "LLM_MASTER_STATE_DIR"
 #: The variable with a directory of price files, which every client of the process uses; STATEK's name.
@@ -86,7 +86,7 @@ class Engine:
     def __init__(self, llm: Any, options: Mapping[str, Any], listeners: list[Callable[[CallEvent], Any]]) -> None:
         settings = options.get("settings")
         self.listeners = listeners
-        self.books: tuple[Book, ...] = tuple(options.get("books") or ())
+        self.books: tuple[Book, ...] = (*_ledger(options.get("ledger"), settings), *(options.get("books") or ()))
         #: The jobs of ``track``; None until there is one.
         self.jobs: Jobs | None = options.get("jobs")
         self.timeouts: Timeouts = options.get("timeouts") or (settings.timeouts if settings else Timeouts())
@@ -94,8 +94,11 @@ class Engine:
         self.first = first_limits(self.timeouts)
         known = settings_of(settings, options.get("deployments"), options.get("limits") or ())
         self._limiter_is_own = options.get("limiter") is None
-        limiter = options.get("limiter") or self._limiter(llm, settings, options.get("redis_url"))
-        self.admission = Admission(limiter, options.get("budget") or shared_budget(), known["limits"])
+        budgets = budgets_of(settings, options.get("budgets") or ())
+        limiter = options.get("limiter") or limiter_of(
+            options, llm.config.dotenv_values, budgets=bool(budgets), memory=shared_limiter
+        )
+        self.admission = Admission(limiter, options.get("budget") or shared_budget(), known["limits"], budgets)
         directory = os.environ.get(STATE_VARIABLE) or llm.config.dotenv_values.get(STATE_VARIABLE)
         if directory:
             from llm_master.state import publisher
@@ -112,20 +115,6 @@ class Engine:
 
             cache = cache_of(given, llm.config.dotenv_values)
             self.caching = None if cache is None else Caching(cache)
-
-    @staticmethod
-    def _limiter(llm: Any, settings: Any, url: str | None) -> Any:
-        variable = (settings.redis_url_env if settings is not None else None) or REDIS_VARIABLE
-        url = url or os.environ.get(variable) or llm.config.dotenv_values.get(variable)
-        if not url:
-            if settings is not None and settings.redis_url_env:
-                from llm_master.errors import ConfigurationError
-
-                raise ConfigurationError(f"{settings.path}: redis_url_env names {variable}, which is not set; set it")
-            return shared_limiter()
-        from llm_master.policy.limits_redis import RedisLimiter
-
-        return RedisLimiter(url)
 
     def pool(self, model_name: str, api: str | None, registry: Mapping[str, ModelConfig]) -> Pool:
         """The deployments of a model; raises as ``QueryLLM.query``."""
@@ -166,6 +155,7 @@ class Engine:
         fallback_on: Any = (),
         tags: Any = (),
         limit_wait: float | None = None,
+        max_cost: Any = None,
         hedge_after: float | None = None,
     ) -> Call:
         """One call, not yet begun."""
@@ -181,6 +171,8 @@ class Engine:
         call.prepare(turns, headers, drop_params=drop_params)
         if tags:
             call.tags, call.limits = self.admission.tagged(tags)
+        if max_cost is not None or self.admission.budgets is not None:
+            call.spending = self.admission.spending(max_cost)
         if hedge_after is not None or self.hedge is not None:
             self._hedged(call, hedge_after)
         if limit_wait is not None and not (isinstance(limit_wait, (int, float)) and limit_wait >= 0):
@@ -266,3 +258,32 @@ class Engine:
             await self.admission.limiter.aclose()
         if self.caching is not None:
             await self.caching.aclose()
+        for book in self.books:
+            flush = getattr(book, "flush", None)
+            if flush is not None:
+                await asyncio.to_thread(flush)
+
+
+def _ledger(given: Any, settings: Any) -> tuple[Book, ...]:
+    """
+    The book of the ledger that is meant, none when it is switched off.
+
+    Raises:
+        ConfigurationError: it is none of what ``QueryLLM`` takes.
+    """
+    if given is None and settings is not None:
+        given = getattr(settings, "ledger", None)
+    if given is False or given == "off":
+        return ()
+    from llm_master.ledger.book import LedgerBook
+    from llm_master.ledger.store import Ledger
+
+    if isinstance(given, Ledger):
+        return (LedgerBook(given),)
+    if given is None:
+        return () if Ledger.default_path() is None else (LedgerBook(Ledger()),)
+    if given not in ("relaxed", "strict"):
+        from llm_master.errors import ConfigurationError
+
+        raise ConfigurationError(f"ledger={given!r}: give 'relaxed', 'strict', 'off' or a Ledger(path)")
+    return (LedgerBook(Ledger(mode=given)),)

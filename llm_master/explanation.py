@@ -11,7 +11,7 @@ import msgspec
 
 from llm_master.candidates import Candidate
 
-__all__ = ["Change", "DeploymentPlan", "Explanation", "LimitPlan", "StepPlan"]
+__all__ = ["BudgetPlan", "Change", "DeploymentPlan", "Explanation", "LimitPlan", "StepPlan"]
 
 # A value in the text is cut after so many characters; ``body`` and ``to_dict()`` hold all of it.
 _SHOWN = 200
@@ -50,6 +50,26 @@ class LimitPlan(msgspec.Struct, frozen=True, kw_only=True):
     inflight: int | None = None
 
 
+class BudgetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A budget that the request counts in.
+
+    ``unit`` is ``usd`` or ``tokens``; ``most`` may be used in one window (``per``), ``left`` is not spent in the
+    present one, ``held`` is what calls under way hold of that, and ``takes`` is the most that the request can take. The
+    two in the middle are None where a shared store keeps them, which is not asked. ``renews`` is when the next window
+    begins, ``2026-11-22T00:00:00Z``, None for never.
+    """
+
+    key: str
+    unit: str
+    per: str
+    most: Decimal | int
+    left: Decimal | int | None = None
+    held: Decimal | int | None = None
+    takes: Decimal | int | None = None
+    renews: str | None = None
+
+
 class DeploymentPlan(msgspec.Struct, kw_only=True):
     """
     One place that may get the request.
@@ -64,7 +84,7 @@ class DeploymentPlan(msgspec.Struct, kw_only=True):
         changes: what became of each parameter.
         input_tokens: the estimate, on the high side; output_tokens: the most output there can be, None when unknown.
         cost_bound: USD of one answer at most by these two figures, None when a price or a figure is not known.
-        limits: those that the request counts in.
+        limits, budgets: those that the request counts in.
         health: calls in flight, latency and breaker; None where nothing is known.
         sendable: whether the request could be sent as things stand.
         findings: what is missing or unusual, one line each.
@@ -85,6 +105,7 @@ class DeploymentPlan(msgspec.Struct, kw_only=True):
     output_tokens: int | None = None
     cost_bound: Decimal | None = None
     limits: tuple[LimitPlan, ...] = ()
+    budgets: tuple[BudgetPlan, ...] = ()
     health: Any = None
     sendable: bool = True
     findings: tuple[str, ...] = ()
@@ -234,6 +255,7 @@ def _deployment_lines(plan: DeploymentPlan) -> list[str]:
     output = "no limit is known for what comes" if plan.output_tokens is None else f"at most {plan.output_tokens}"
     lines.append(f"  tokens: about {plan.input_tokens} in, {output} out; cost: {_cost(plan.cost_bound)}")
     lines += [_limit_line(limit) for limit in plan.limits]
+    lines += [_budget_line(budget) for budget in plan.budgets]
     if plan.health is not None:
         lines.append(f"  health: {_health(plan.health)}")
     lines += [f"  ! {found}" for found in plan.findings]
@@ -261,6 +283,17 @@ def _limit_line(limit: LimitPlan) -> str:
     )
     said = [f"{'?' if used is None else used} of {most} {what}" for what, used, most in pairs if most is not None]
     return f"  limit {limit.key}: {', '.join(said)} used"
+
+
+def _budget_line(budget: BudgetPlan) -> str:
+    def amount(value: Decimal | int | None) -> str:
+        if value is None:
+            return "?"
+        return f"${value:f}" if isinstance(value, Decimal) else f"{value} tokens"
+
+    takes = "no bound is known" if budget.takes is None else f"this takes at most {amount(budget.takes)}"
+    renews = "" if budget.renews is None else f", renews {budget.renews}"
+    return f"  budget {budget.key}: {amount(budget.left)} of {amount(budget.most)} a {budget.per} left; {takes}{renews}"
 
 
 def _health(health: Any) -> str:

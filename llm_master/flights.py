@@ -25,8 +25,8 @@ __all__ = ["Flights", "Replay"]
 
 T = TypeVar("T")
 
-# What a limiter of ours says to a caller that would not wait: another may be more patient.
-_IMPATIENT = "local_rate_limit"
+# What is about the caller and not the request: it would not wait for a limit, or its own max_cost was too small.
+_OWN = ("local_rate_limit", "max_cost")
 
 
 class _Flight:
@@ -140,7 +140,7 @@ async def _lead(flights: dict[str, _Flight], key: str, make: Callable[[], Awaita
             # Now, because the leader's caller may change its own before a follower has looked.
             flight.result = keep(result)
     except LLMError as error:
-        if flight.followed and not isinstance(error, APITimeoutError) and getattr(error, "code", None) != _IMPATIENT:
+        if flight.followed and not isinstance(error, APITimeoutError) and getattr(error, "code", None) not in _OWN:
             flight.error = _again(error)
         raise
     finally:

@@ -264,8 +264,6 @@ class Trial:
         began, started = self.began, call.started
         self.lease.success(now - began if first is None else None)
         usage = response.usage
-        if self.reservation is not None:
-            call.admission.limiter.settle(self.reservation, usage.total_tokens or None)
         request, source = self.request, self.stream or self.request
         call.add(
             Attempt(
@@ -287,6 +285,8 @@ class Trial:
                 pricer=response.pricer,
             )
         )
+        if self.reservation is not None:
+            call.admission.settle(self.reservation, usage.total_tokens or None, call.attempts[-1])
         response.attempts = attempts = tuple(call.attempts)
         if len(attempts) > 1 and call.kind == "chat":
             response.usage = usage_of(attempts)
@@ -300,7 +300,8 @@ class Trial:
         self.ended = True
         self.lease.success()
         if self.reservation is not None:
-            self.call.admission.limiter.settle(self.reservation, 0)
+            nothing = Attempt(self.target.provider, self.target.model)
+            self.call.admission.settle(self.reservation, 0, nothing, billed=False)
 
     def failed(self, error: LLMError, *, outcome: str = "error", usage: Any = None) -> None:
         """It failed, or was interrupted after it had given content."""
@@ -310,12 +311,14 @@ class Trial:
         status = getattr(error, "status_code", None)
         call = self.call
         call.admission.judge(self, error, hasty=call.is_hasty(monotonic() - self.began))
-        if self.reservation is not None:
-            # A refusal bills nothing; what broke later may have been billed whole.
-            call.admission.limiter.settle(self.reservation, 0 if status is not None and status >= 400 else None)
-        if usage is None and _may_be_billed(error):
+        billed = _may_be_billed(error)
+        if usage is None and billed:
             usage = self.used()
         self._note(outcome, error, usage)
+        if self.reservation is not None:
+            # A refusal bills nothing; what broke later may have been billed whole.
+            tokens = 0 if status is not None and status >= 400 else None
+            call.admission.settle(self.reservation, tokens, call.attempts[-1], billed=billed)
 
     def used(self, partial: Any = None) -> Usage | None:
         """
@@ -350,9 +353,9 @@ class Trial:
             return
         self.ended = True
         self.lease.leave()
-        if self.reservation is not None:
-            self.call.admission.limiter.settle(self.reservation, None)
         self._note("cancelled", None, self.used(partial))
+        if self.reservation is not None:
+            self.call.admission.settle(self.reservation, None, self.call.attempts[-1])
 
     def dropped(self, error: BaseException) -> None:
         """It ended by an error of ours or of the input, or by cancellation."""
@@ -364,7 +367,7 @@ class Trial:
             self.ended = True
             self.lease.leave()
             if self.reservation is not None:
-                self.call.admission.limiter.cancel(self.reservation)
+                self.call.admission.cancel(self.reservation)
 
     def _note(self, outcome: str, error: LLMError | None, usage: Any) -> None:
         call, target = self.call, self.target

@@ -19,6 +19,7 @@ from llm_master.base_provider import (
 from llm_master.classes import ModelRegistry
 from llm_master.config import LLMConfig
 from llm_master.errors import ConfigurationError, ModelNotFoundError
+from llm_master.lifecycle import Watched
 from llm_master.modalities import Modalities
 from llm_master.registration import is_provider
 
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from llm_master.defaults import Tables
     from llm_master.events import CallEvent
     from llm_master.fetch_rules import FetchPolicy
-    from llm_master.policy.balance import DeploymentHealth
+    from llm_master.ledger.store import Ledger
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.cache import ResponseCache
     from llm_master.policy.deadline import Timeouts
     from llm_master.policy.hedge import HedgePolicy
+    from llm_master.policy.limits_budget import Budget
     from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
     from llm_master.resolution import Route
@@ -56,7 +58,7 @@ def _shipped_map() -> dict[str, tuple[str | None, Any]]:
     }
 
 
-class QueryLLM(Modalities):
+class QueryLLM(Watched, Modalities):
     """
     One async call for any language model.
 
@@ -70,14 +72,18 @@ class QueryLLM(Modalities):
         drop_params: leave out parameters that a model cannot take, instead of raising.
         deployments: by model name, the places that serve it.
         limits: ``Limit("provider:openai", rpm=500)``, also of ``model:``, ``deployment:`` and ``tag:``.
-        redis_url: a Redis or Valkey that shares the limits among processes; None reads ``LLM_MASTER_REDIS_URL``, and
-            without it the limits hold for this process.
+        budgets: ``Budget("tag:team-a", usd=5)``, also of ``model:``, ``provider:``, ``deployment:``, ``key:``, ``all``.
+        redis_url: a Redis or Valkey that shares limits and budgets; None reads ``LLM_MASTER_REDIS_URL``.
+        limits_store: the same, ``"sqlite:PATH"`` or ``"memory"``; None reads ``LLM_MASTER_LIMITS``. Without any, limits
+            hold for this process, and budgets are in ``~/.local/state/llm_master/limits.sqlite3``.
         limiter: keeps the limits in place of these; it is not closed here.
         breaker: when a deployment is left alone.
         hedge: ask a second target when the first is slow.
         cache: keep answers for equal requests: ``"memory"``, or ``CacheSettings`` for a file or a Redis.
         fetch: what may be fetched for providers that do not fetch images and files by their address.
         telemetry: ``"otel"``, ``"prometheus"``, or objects of ``llm_master.telemetry``, one or a list.
+        ledger: ``"relaxed"`` (the default) writes each call down within 100 ms, ``"strict"`` before its answer is
+            shown, ``"off"`` never; a ``Ledger`` says where. ``LLM_MASTER_LEDGER`` names the file, or ``off``.
 
     ``QueryLLM.from_file`` takes models, deployments, fallbacks and limits from a settings file.
 
@@ -97,13 +103,16 @@ class QueryLLM(Modalities):
         drop_params: bool = False,
         deployments: Mapping[str, Sequence[Deployment]] | None = None,
         limits: Iterable[Limit] = (),
+        budgets: Iterable[Budget] = (),
         redis_url: str | None = None,
+        limits_store: str | None = None,
         limiter: Any = None,
         breaker: BreakerPolicy | None = None,
         hedge: HedgePolicy | None = None,
         cache: Literal["memory"] | CacheSettings | ResponseCache | None = None,
         fetch: FetchPolicy | None = None,
         telemetry: Any = None,
+        ledger: Literal["relaxed", "strict", "off"] | Ledger | None = None,
     ) -> None:
         self.config = config if config is not None else LLMConfig.from_env()
         self._registry = registry
@@ -112,11 +121,14 @@ class QueryLLM(Modalities):
             "retry": retry,
             "deployments": deployments,
             "limits": tuple(limits),
+            "budgets": tuple(budgets),
             "redis_url": redis_url,
+            "limits_store": limits_store,
             "limiter": limiter,
             "breaker": breaker,
             "hedge": hedge,
             "cache": cache,
+            "ledger": ledger,
         }
         self._engine: Any = None
         self._retired: list[tuple[Any, list[Any]]] = []
@@ -210,6 +222,7 @@ class QueryLLM(Modalities):
         on_interrupt: Literal["continue", "restart"] | None = None,
         tags: str | Sequence[str] = (),
         limit_wait: float | None = None,
+        max_cost: Any = None,
         hedge_after: float | None = None,
         cache: bool | None = None,
         repairs: int = 0,
@@ -238,6 +251,7 @@ class QueryLLM(Modalities):
                 on from there on the next target, ``"restart"`` gives another whole answer; None raises.
             tags: names that the call counts under in limits and records.
             limit_wait: seconds to wait for room under limits; 0 fails at once, None is as long as the deadline allows.
+            max_cost: USD that all attempts of the call may cost together; one that might cost more is not sent.
             hedge_after: seconds without an answer after which a second target is asked too.
             cache: False neither looks into the client's cache nor keeps the answer.
             repairs: how often an answer that does not fit ``response_format`` is asked for again.
@@ -285,6 +299,7 @@ class QueryLLM(Modalities):
             fallback_on=fallback_on,
             tags=tags,
             limit_wait=limit_wait,
+            max_cost=max_cost,
             hedge_after=hedge_after,
         )
         if stream or on_interrupt is not None or cache is not None or engine.caching or hedge_after or engine.hedge:
@@ -296,24 +311,6 @@ class QueryLLM(Modalities):
         if moderation:
             work = self._screened(call, work, moderation)
         return await (call.observed(work, steps) if call.listeners or call.books else work)  # type: ignore[no-any-return]  # late
-
-    def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:
-        """
-        Have every ``CallEvent`` of this client's calls told to a function, as it happens.
-
-        The function is called in the event loop of the call and must be quick. Calling what is returned ends it.
-        """
-        self._listeners.append(callback)
-
-        def stop() -> None:
-            if callback in self._listeners:
-                self._listeners.remove(callback)
-
-        return stop
-
-    def health(self) -> dict[str, tuple[DeploymentHealth, ...]]:
-        """By model name, for those asked for so far: calls in flight, latency and breaker of each deployment."""
-        return {} if self._engine is None else self._engine.admission.health()
 
     def query_sync(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Any:
         """

@@ -19,9 +19,11 @@ from llm_master.catalogue import load_rows
 from llm_master.classes import ModelConfig
 from llm_master.errors import ConfigurationError
 from llm_master.policy.deadline import Timeouts
+from llm_master.policy.limits_budget import Budget
 from llm_master.policy.limits_rules import Limit
 from llm_master.policy.retry import RetryPolicy
 from llm_master.price_files import read_price_files
+from llm_master.settings_budgets import BUDGET, read_budgets
 from llm_master.settings_parts import CacheSettings, Deployment, Fallback, ModelSettings, ProviderSettings
 from llm_master.settings_rules import Problem, Reader, nearest, written
 from llm_master.toml_lines import key_lines
@@ -48,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             keeps its own.
         cache: None when there is none.
         prices: files and directories of prices, see ``metering.py``.
+        budgets: what may be spent.
     """
 
     path: str
@@ -59,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url_env: str | None = None
     cache: CacheSettings | None = None
     prices: tuple[str, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], providers: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -158,8 +162,9 @@ _CACHE = {
     "redis_url_env": rules.VARIABLE,
 }
 _PRICE_FILES = {"files": rules.TEXTS}
-_SECTIONS = ("timeouts", "retry", "providers", "models", "limits", "cache", "prices")
+_SECTIONS = ("timeouts", "retry", "providers", "models", "limits", "cache", "prices", "budgets")
 _HOMES = {
+    **dict.fromkeys(BUDGET, "[budgets]"),
     **dict.fromkeys(_CACHE, "cache"),
     **dict.fromkeys(_MODEL, 'models."NAME"'),
     **dict.fromkeys(_PROVIDER, "providers.NAME"),
@@ -179,16 +184,19 @@ class _File:
 
     def __init__(self, reader: Reader, rows: Mapping[str, Mapping[str, Any]]) -> None:
         self.reader = reader
+        self._budgets: tuple[Budget, ...] = ()
         self._keys = {alias.lower(): name for name, row in rows.items() for alias in (*row.get("aliases", ()), name)}
 
     def settings(self, path: str, document: dict[str, Any]) -> Settings:
         """Everything; only worth having when the reader found nothing wrong."""
+        if "budgets" in document:
+            self._budgets = read_budgets(self.reader, document["budgets"], self._provider_key)
         for name in document.keys() - set(_SECTIONS):
             self.reader.unknown((name,), _SECTIONS, document[name])
         parts = {
             name: table
             for name in _SECTIONS
-            if name in document and self.reader.is_table((name,), table := document[name])
+            if name in document and name != "budgets" and self.reader.is_table((name,), table := document[name])
         }
         models = self._models(parts.get("models", {}))
         url, limits = self._limits(parts.get("limits", {}), models)
@@ -202,6 +210,7 @@ class _File:
             redis_url_env=url,
             cache=self._cache(parts["cache"]) if "cache" in parts else None,
             prices=self._prices(parts["prices"]) if "prices" in parts else (),
+            budgets=self._budgets,
         )
 
     def _timeouts(self, table: dict[str, Any]) -> Timeouts:
@@ -365,7 +374,7 @@ class _File:
             elif key is not None:
                 counts = {kind: found.get(kind) for kind in ("rpm", "tpm", "max_concurrency")}
                 result[key] = Limit(key, **counts, fail_open=found.get("on_outage") != "closed")
-        if url is not None and not result and not any(map(_limits_something, models.values())):
+        if url is not None and not result and not self._budgets and not any(map(_limits_something, models.values())):
             self.reader.wrong(("limits", "redis_url_env"), "redis_url_env has no effect, since no limit is set")
         return url, tuple(result.values())
 

@@ -147,6 +147,7 @@ SECONDS_LIMIT = Rule(_limit, "give a number of seconds above 0, or inf for no li
 SECONDS = Rule(lambda value: _number(value, low=0.0), "give a number of seconds of at least 0")
 COUNT = Rule(_count, "give a whole number of at least 1")
 PRICE = Rule(lambda value: _number(value, low=0.0), "give USD per million tokens, a number of at least 0")
+USD = Rule(lambda value: _number(value, low=0.0, above=True), "give USD, a number above 0")
 WEIGHT = Rule(lambda value: _number(value, low=0.0, above=True), "give a number above 0")
 FLAG = Rule(_flag, "give true or false")
 TEXT = Rule(_text, "give a text in quotes")

@@ -16,15 +16,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 
 # Lowest first. A file imports only from lower floors; "wire" stands for the package and every file in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("redaction", "retry_after", "pictures", "exits", "key_variables"),
-    ("errors", "built"),
+    ("redaction", "retry_after", "pictures", "exits", "key_variables", "late", "money"),
+    ("errors", "built", "cost"),
     ("media", "books"),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "fetch_rules", "catalogue", "toml_lines"),
         *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
         "price_files",
     ),
-    ("answers", "file_input", "draft", "bodies", "metering", "tracking", "telemetry"),
+    ("answers", "file_input", "draft", "bodies", "metering", "tracking", "telemetry", "prices"),
     (
         "addresses",
         "drawing",
@@ -34,7 +34,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sound",
         "events",
         "messages",
-        "pricing",
         "resolution",
         "schemas",
         "settings_parts",
@@ -42,27 +41,28 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "model_facts",
         "functions",
     ),
-    ("structured", "candidates", "prompt_caching", "defaults"),
+    ("structured", "candidates", "prompt_caching", "defaults", "pricing", "refusals"),
     ("wire",),
     ("endpoint", "families", "sigv4", "google_token", "alarms", "explanation"),
     ("incoming", "body_changes", "presets"),
     ("transport", "registration", "fetch"),
     ("inlining",),
     ("policy",),
-    ("capabilities", "guard", "structural"),
-    ("target", "stream", "pools", "settings"),
-    ("record", "state", "operating", "tokenizer", "pieces"),
+    ("capabilities", "guard", "settings_budgets", "structural"),
+    ("target", "stream", "pools", "settings", "limiting"),
+    ("record", "spending", "state", "operating", "tokenizer", "pieces"),
     ("admission", "sources", "custom", "blocking", "providers", "flights", "clients"),
     ("base_provider", "chain", "saving"),
     ("resume", "assembly", "arguments", "lifecycle", "tools", "operation_calls", "stand_ins"),
     ("explain", "operation_streams"),
+    ("explain_operations",),
     ("services",),
     ("calls", "modalities"),
     ("caching",),
+    ("ledger",),
     ("engine",),
     ("response_synthesizer",),
     ("bulk", "patterns"),
-    ("ledger",),
     ("compat", "gateway", "cli"),
 )
 WIRE = 7
@@ -70,14 +70,24 @@ WIRE = 7
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
 # of providers may use their own family (the beginning of their names), those of wire also sse, those of
 # providers also polling, the base of services that take jobs.
-TOGETHER = {"telemetry", "cli", "compat", "gateway", "ledger", "catalogue"}
+TOGETHER = {"telemetry", "cli", "compat", "gateway", "ledger", "catalogue", "prices"}
 FAMILIES = (
-    *("openai_chat", "openai_images", "openai_responses", "openai_audio", "openai_embeddings", "anthropic", "gemini", "cohere", "bedrock"),
+    *(
+        "openai_chat",
+        "openai_images",
+        "openai_responses",
+        "openai_audio",
+        "openai_embeddings",
+        "anthropic",
+        "gemini",
+        "cohere",
+        "bedrock",
+    ),
     *("local", "bfl", "limits", "cache"),
 )
 
 NETWORK = {"socket", "ssl", "selectors", "asyncio", "aiohttp", "requests", "http", "httpx", "socketserver"}
-READERS = {"config", "price_files", "pricing", "catalogue", "image_input", "sound"}
+READERS = {"config", "price_files", "prices", "catalogue", "image_input", "sound"}
 HEAVY = {"openai", "anthropic", "aiohttp", "pydantic", "requests", "rich", "typer", "tenacity", "genai_prices"}
 LONGEST_FILE = 450
 

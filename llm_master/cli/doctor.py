@@ -88,7 +88,8 @@ async def examine(
         settings: a settings file to examine as well.
     """
     from llm_master.cli.settings_doctor import SettingsDoctor
-    from llm_master.engine import REDIS_VARIABLE, STATE_VARIABLE
+    from llm_master.engine import STATE_VARIABLE
+    from llm_master.limiting import REDIS_VARIABLE
 
     findings = [_version()]
     reach: list[tuple[str, str]] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["DEFAULT_OUTPUT", "IMAGE", "estimate_input", "estimate_output", "estimate_tokens"]
+__all__ = ["DEFAULT_OUTPUT", "IMAGE", "estimate_input", "estimate_output", "estimate_tokens", "most_output"]
 
 #: Output tokens of a call that sets no maximum of its own.
 DEFAULT_OUTPUT = 1024
@@ -49,6 +49,7 @@ _SILENT = frozenset(("role", "type", "cache_control", "signature", "encrypted_co
 _MOST_NODES = 100_000
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_SPELLINGS = (*_LIMITS, "maxOutputTokens", "maxTokens")
 _SCHEMAS = ("tools", "functions", "response_format")
 
 
@@ -126,6 +127,23 @@ def _most_output(params: dict[str, Any]) -> int:
     if not budget and isinstance(thinking := given.get("thinking"), dict):
         budget = _count(thinking.get("budget_tokens"))
     return most if budget < most or not budget else budget + (most or DEFAULT_OUTPUT)
+
+
+def most_output(params: dict[str, Any]) -> int | None:
+    """
+    The most tokens of all answers that the parameters allow, None when they set no maximum.
+
+    A maximum is looked for in every spelling of the families; of several the largest counts. A thinking budget below it
+    is a part of it, a larger one comes on top.
+    """
+    body = params.get("extra_body")
+    given = {**params, **body} if isinstance(body, dict) else params
+    places = (given, *(each for each in given.values() if isinstance(each, dict)))
+    most = max(_count(place.get(name)) for place in places for name in _SPELLINGS)
+    if not most:
+        return None
+    answers = max(_count(given.get("n")), 1)
+    return _most_output({**given, "max_tokens": most, "extra_body": None}) * answers
 
 
 def _schema(value: Any) -> int:

@@ -16,7 +16,7 @@ import msgspec
 
 from llm_master.errors import BudgetExceededError, ConfigurationError, InvalidRequestError
 
-__all__ = ["PICODOLLARS", "Budget", "Budgets", "Charge", "Span", "picodollars", "usd"]
+__all__ = ["PICODOLLARS", "Budget", "Budgets", "Charge", "Span", "picodollars", "shown", "usd"]
 
 #: Picodollars of one USD.
 PICODOLLARS = 10**12
@@ -53,7 +53,8 @@ def usd(amount: int) -> Decimal:
     return found if found.as_tuple().exponent <= 0 else found.quantize(Decimal(1))  # type: ignore[operator]  # finite
 
 
-def _shown(unit: str, amount: int) -> str:
+def shown(unit: str, amount: int) -> str:
+    """An amount for people."""
     if unit == "tokens":
         return f"{amount} tokens"
     # Down to the sixth place, and never a trace of exponents.
@@ -235,13 +236,13 @@ class Charge(msgspec.Struct, frozen=True, eq=False):
         """
         budget, ends = self.budget, self.span.ends
         left = None if used is None else max(0, self.cap - used)
-        whole = f"{_shown(self.unit, self.cap)} {'in total' if budget.per == 'total' else f'per {budget.per}'}"
+        whole = f"{shown(self.unit, self.cap)} {'in total' if budget.per == 'total' else f'per {budget.per}'}"
         what = f"the budget of {budget.key!r}, {whole},"
-        rest = "" if left is None else f", of which {_shown(self.unit, left)} is left"
-        held = "" if left is None else f" {_shown(self.unit, left)} of it is not spent, but"
+        rest = "" if left is None else f", of which {shown(self.unit, left)} is left"
+        held = "" if left is None else f" {shown(self.unit, left)} of it is not spent, but"
         renews = None if ends is None else dt.datetime.fromtimestamp(ends, dt.UTC)
         when = "it never renews" if renews is None else f"it renews at {renews:%Y-%m-%d %H:%M} UTC"
-        need = f"{_call(provider, model)} may take up to {_shown(self.unit, self.amount)}"
+        need = f"{_call(provider, model)} may take up to {shown(self.unit, self.amount)}"
         if kind == "budget":
             text = f"{need} of {what.rstrip(',')}{rest}; {when}: lower max_tokens, raise the budget or give a"
             text += " cheaper fallback_model="
