@@ -4,16 +4,19 @@ What the calls beside chat bring: vectors, ranks, transcripts, speech, verdicts 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
 from llm_master.classes import Attempt, Usage
+from llm_master.late import pricing
 
 if TYPE_CHECKING:
     import os
     from decimal import Decimal
     from pathlib import Path
+
+    from llm_master.cost import Cost
 
 __all__ = [
     "EmbeddingResponse",
@@ -42,6 +45,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
         request_id: the provider's id of the request.
         notes: what was unusual but harmless.
         call_id: the call's own id, under which the ledger keeps it, None without a ledger.
+        billed: what the provider bills besides tokens, by name (``audio_seconds``, ``characters``, ``search_units``).
     """
 
     model_name: str = ""
@@ -55,17 +59,21 @@ class OperationResponse(msgspec.Struct, kw_only=True):
     notes: tuple[str, ...] = ()
     pricer: Any = None
     call_id: str | None = None
+    billed: dict[str, Any] | None = None
+    service_tier: ClassVar[str | None] = None
+    geo: ClassVar[str | None] = None
 
     @property
     def cost(self) -> Decimal | None:
-        """
-        USD of the whole call; None when no price is known.
-
-        A price is per token: where seconds, characters or searches are billed and no token is counted, it is None.
-        """
-        if self.pricer is None or not (self.usage.total_tokens or self.pricer.free):
+        """USD of the whole call, by tokens, seconds, characters or searches; None when no price is known."""
+        if self.pricer is None:
             return None
         return self.pricer(self.usage)  # type: ignore[no-any-return]  # a Decimal or None
+
+    @property
+    def cost_details(self) -> Cost | None:
+        """What ``cost`` is made of; None where ``cost`` is. See ``cost.Cost``."""
+        return pricing().response_cost(self)  # type: ignore[no-any-return]  # loaded late
 
 
 class EmbeddingResponse(OperationResponse):
@@ -210,5 +218,4 @@ class TokenCount(msgspec.Struct, frozen=True):
     tokens: int
     source: Literal["provider", "tokenizer", "estimate"]
     model: str
-    note: str | None = None
     note: str | None = None

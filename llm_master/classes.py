@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from llm_master.errors import ToolArgumentsError
+from llm_master.late import pricing
 from llm_master.pictures import Image, saving
 
 if TYPE_CHECKING:
     import os
     from decimal import Decimal
     from pathlib import Path
+
+    from llm_master.cost import Cost
 
 __all__ = [
     "Attempt",
@@ -198,6 +201,11 @@ class Attempt(msgspec.Struct):
             return Decimal(0)
         return None if self.pricer is None else self.pricer(self.usage)
 
+    @property
+    def cost_details(self) -> Cost | None:
+        """The cost and what it is made of (see ``cost.Cost``); None when no price is known."""
+        return pricing().attempt_cost(self)  # type: ignore[no-any-return]  # loaded late
+
 
 class Request(msgspec.Struct):
     """
@@ -249,6 +257,8 @@ class LLMResponse(msgspec.Struct, weakref=True):
         opaque: payloads that only the same family may see again (signatures, encrypted reasoning).
         reported_cost: USD that the provider itself reports, as a Decimal, else None.
         service_tier: the tier that the provider says it served, else None.
+        billed: what the provider bills besides tokens, by name (``images``, ``file_searches``); a count of None is not
+            known. ``geo``: where the provider says that it ran, where that has a price.
     """
 
     content: str = ""
@@ -277,6 +287,8 @@ class LLMResponse(msgspec.Struct, weakref=True):
     raw_body: Any = None
     pricer: Any = None
     call_id: str | None = None
+    billed: dict[str, Any] | None = None
+    geo: str | None = None
 
     def __repr__(self) -> str:
         # Only what says something: the body and what is empty stay out.
@@ -318,6 +330,11 @@ class LLMResponse(msgspec.Struct, weakref=True):
         if self.pricer is None:
             return None
         return self.pricer(self.usage)  # type: ignore[no-any-return]  # same
+
+    @property
+    def cost_details(self) -> Cost | None:
+        """What ``cost`` is made of, by which prices, and what has none; None where ``cost`` is. See ``cost.Cost``."""
+        return pricing().response_cost(self)  # type: ignore[no-any-return]  # loaded late
 
     @property
     def message(self) -> dict[str, Any]:

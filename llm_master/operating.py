@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llm_master.classes import Request
     from llm_master.incoming import OpenStream
 
-__all__ = ["check_streams", "open_operation", "operate", "operation_at", "written"]
+__all__ = ["check_streams", "encoded", "open_operation", "operate", "operation_at", "written"]
 
 
 def operation_at(target: Any, name: str) -> Operation:
@@ -75,8 +75,15 @@ async def operate(target: Any, name: str, payload: Any, request: Request, timeou
         if target.heed is not None:
             target.heed(answer.headers)
     else:
+        _count_text(name, payload, response)
         target.complete(response, answer.headers)
     return response
+
+
+def _count_text(name: str, payload: Any, response: Any) -> None:
+    """Speech is billed by the characters of its text, which no answer tells."""
+    if name == "speak" and isinstance(payload, str):
+        response.billed = {"characters": len(payload)}
 
 
 async def open_operation(
@@ -106,6 +113,7 @@ async def open_operation(
             response = module.decode(data, headers, payload, request)
         except ProviderError as error:
             raise via.masked(error) from error.__cause__
+        _count_text(name, payload, response)
         target.complete(response, headers)
         return response
 
@@ -137,12 +145,19 @@ def written(
     Raises:
         LLMError: as ``operate``.
     """
+    body, headers = encoded(via, operation, asked, request)
+    there = _there(via, operation, endpoint, operation.path)
+    return (there.with_headers(headers) if headers else there), body
+
+
+def encoded(
+    via: Target, operation: Operation, asked: tuple[str, Any], request: Request
+) -> tuple[bytes, dict[str, str]]:
+    """The body of a request and the headers that it needs of its own; as ``written`` for a place not known yet."""
     if not operation.prefix:
         request.model = request.model.removeprefix(via.row.model_prefix)
     name, payload = asked
-    body, headers = _module(name, operation).encode(payload, request, operation)
-    there = _there(via, operation, endpoint, operation.path)
-    return (there.with_headers(headers) if headers else there), body
+    return _module(name, operation).encode(payload, request, operation)  # type: ignore[no-any-return]  # as all encode
 
 
 def _module(name: str, operation: Operation) -> Any:

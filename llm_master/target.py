@@ -370,7 +370,8 @@ class Target:
 
     def pricer(self, served: str | None = None) -> Pricer:
         """What prices a request that is made now; ``served``: the model's name as the provider says it."""
-        return Pricer(self.asked, self.provider, served or self.model, time.time(), self.row.free, self.prices)
+        host = self._endpoint.url.host if self._endpoint is not None else None  # some cost more than others
+        return Pricer(self.asked, self.provider, served or self.model, time.time(), self.row.free, self.prices, host)
 
     def complete(self, response: LLMResponse | OperationResponse, headers: Any) -> None:
         """Fill in what only the target knows."""
@@ -381,7 +382,8 @@ class Target:
         found = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
         if found:
             response.request_id = found
-        response.pricer = self.pricer(response.model)
+        response.pricer = pricer = self.pricer(response.model)
+        pricer.tier, pricer.geo, pricer.counted = response.service_tier, response.geo, response.billed
         if self.guard is not None and self.guard.notice is not None:
             response.notes = (*response.notes, self.guard.notice)
         if self.heed is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -70,7 +71,9 @@ def test_texts_are_split_joined_and_added_up(fault_server: FaultServer) -> None:
     assert found.usage.input_tokens == 4500
     assert sorted(len(seen.json["input"]) for seen in fault_server.requests) == [404, 2048, 2048]
     assert [a.outcome for a in found.attempts] == ["ok"] * 3
-    assert found.cost is None, "nobody knows a price of the model that was served"
+    assert found.cost == 4500 * Decimal("0.00000002"), "nobody knows a price of what served it: that of what was asked"
+    assert found.cost_details is not None
+    assert not found.cost_details.complete
     assert (found.model_name, found.provider, found.model) == ("text-embedding-3-small", "openai", "m")
 
 

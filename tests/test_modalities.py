@@ -8,6 +8,7 @@ import asyncio
 import base64
 import io
 import json
+from decimal import Decimal
 from email.parser import BytesParser
 from email.policy import HTTP
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_a_recording_is_sent_as_a_form_and_read_whole(fault_server: FaultServer)
     assert [(s.text, s.start, s.end, s.speaker) for s in found.segments] == [("Hello there.", 0.0, 1.5, "A")]
     assert [(w.word, w.start, w.end) for w in found.words] == [("Hello", 0.0, 0.6), ("there", 0.6, 1.2)]
     assert found.raw["task"] == "transcribe"
-    assert found.cost is None, "seconds are billed, and no price of them is known: never 0"
+    assert found.cost == Decimal("0.00015"), "1.5 seconds of 0.36 USD an hour"
     assert [a.outcome for a in found.attempts] == ["ok"]
     (seen,) = fault_server.requests
     assert parts_of(seen) == {
@@ -261,7 +262,7 @@ def test_verdicts_are_typed(fault_server: FaultServer) -> None:
     assert found.flagged
     assert found.categories == {"hate": False, "violence": True}
     assert found.scores == {"hate": 0.2, "violence": 0.9}
-    assert found.cost is None
+    assert found.cost == 0, "moderation is free, as the table of prices says"
 
 
 def test_mistral_leaves_flagged_out(fault_server: FaultServer) -> None:

@@ -5,6 +5,7 @@ Ranking of documents, in the shapes in which providers answer.
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def test_each_provider_ranks(model: str, answer: Any, sent: dict[str, Any], faul
     assert found.search_units == (1 if provider == "cohere" else None)
     assert found.notes == (("new model soon",) if provider == "cohere" else ())
     if provider == "cohere":
-        assert found.cost is None, "a search is billed, no token: never 0"
+        assert found.cost == Decimal("0.002"), "one search of 2 USD for a thousand"
 
 
 def test_a_server_of_ones_own_ranks_as_most_do(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:

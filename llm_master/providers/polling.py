@@ -86,10 +86,13 @@ class PollingProvider(Target):
         loop = asyncio.get_running_loop()
         until = None if timeout.total is None else loop.time() + timeout.total
         endpoint = await self.endpoint(request.headers, timeout.total)
+        request.bytes_sent = len(body)
         answer = await self.transport.post(endpoint, body, timeout)
+        request.bytes_received = len(answer.body)
         self._refuse(answer.status, answer.body, answer.headers, endpoint)
         job = polling.job_of(answer.body, request, self.own)
         watch = _Watch(self, endpoint, job, until=until, connect=timeout.sock_connect)
+        watch.request = request
         try:
             watch.check_addresses()
             found = await watch.follow()
@@ -183,7 +186,12 @@ class _Watch:
     Args:
         until: loop time at which the call's time is over, None for no deadline.
         connect: seconds to connect.
+
+    Attributes:
+        request: the one that the job was submitted for; each look counts into its bytes.
     """
+
+    request: Request
 
     def __init__(
         self,
@@ -305,6 +313,7 @@ class _Watch:
         )
         try:
             answer = await self.target.transport.ask("GET", self._at(url), limits)
+            self.request.bytes_received += len(answer.body)
         except (APIConnectionError, APITimeoutError) as error:
             if not error.retryable:
                 raise

@@ -50,6 +50,7 @@ class WireUsage(msgspec.Struct):
     server_tool_use: _ServerTools | None = None
     service_tier: str | None = None
     speed: str | None = None
+    inference_geo: str | None = None
 
     def update(self, later: WireUsage) -> None:
         """Take over what a later report says; its numbers are totals, so they replace."""
@@ -155,4 +156,5 @@ def respond(
         opaque=opaque,
         service_tier=usage.tier,
         raw_body=raw_body,
+        geo=usage.inference_geo,
     )

@@ -107,15 +107,17 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
     words = answer.words if answer.words is not None else [w for each in segments for w in each.words or ()]
     seconds = (answer.duration, billed.seconds, billed.prompt_audio_seconds)
     raw = msgspec.json.decode(body)
+    duration = next((each for each in seconds if each is not None), None)
     return TranscriptionResponse(
         text=answer.text,
         model=answer.model,
         language=answer.language,
-        duration=next((each for each in seconds if each is not None), None),
+        duration=duration,
         segments=[TranscriptSegment(s.text, s.start, s.end, s.speaker or s.speaker_id) for s in segments],
         words=[TranscriptWord(each.word or each.text or "", each.start, each.end) for each in words],
         usage=used(raw.get("usage")),
         raw=raw,
+        billed=None if duration is None else {"audio_seconds": duration},
     )
 
 

@@ -146,6 +146,7 @@ def respond(request: Request, images: list[Image], usage: Tokens | None, body: A
         dropped=request.dropped,
         notes=(NOTE,) if has_more(request.messages) else (),
         raw_body=body,
+        billed={"images": len(images)},
     )
 
 

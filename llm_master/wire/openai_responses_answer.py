@@ -109,6 +109,15 @@ def whole_text(value: Any) -> Any:
     return [whole_text(each) for each in value] if isinstance(value, list) else value
 
 
+# Items that are billed by the piece -> what they are counted as; web searches stand in the usage.
+_BILLED = {
+    "file_search_call": "file_searches",
+    "code_interpreter_call": "containers",
+    "image_generation_call": "drawn_images",
+    "x_search_call": "social_searches",
+}
+
+
 def respond(
     answer: Answer,
     gathered: Gathered,
@@ -151,6 +160,7 @@ def respond(
         reported_cost=cost,
         service_tier=_text(answer.service_tier),
         raw_body=raw_body,
+        billed=billed_of(gathered.items),
     )
 
 
@@ -177,6 +187,26 @@ def _finish(answer: Answer, gathered: Gathered, plan: Plan, notes: list[str]) ->
     return "refusal" if gathered.refusals else "stop"
 
 
+def billed_of(items: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """
+    What the items of an answer cost besides tokens, by the names that prices have; None for nothing.
+
+    An image's tokens are its own model's, which the answer may not name, so its price is not known.
+    """
+    found: dict[str, Any] = {}
+    for item in items:
+        name = _BILLED.get(item.get("type", ""))
+        if name is None or item.get("status") == "failed":
+            continue
+        if name == "containers":
+            found.setdefault(name, set()).add(str(item.get("container_id")))
+        else:
+            found[name] = found.get(name, 0) + 1
+    if "containers" in found:
+        found["containers"] = len(found["containers"])
+    return found or None
+
+
 def _note_tools(answer: Answer, notes: list[str]) -> None:
     images = walk(answer.tool_usage, ("image_gen",))
     made = _count(walk(images, ("output_tokens",)))
@@ -201,12 +231,13 @@ def usage_of(answer: Answer, gathered: Gathered | None = None, searches: Any = N
         searches = walk(answer.tool_usage, ("web_search", "num_requests"))
     if searches is None and gathered is not None:
         searches = gathered.searches
+    written = min(_count(walk(details, ("cache_write_tokens",))), given - cached)
     return Usage(
         given,
         output,
         cached,
-        min(_count(walk(details, ("cache_write_tokens",))), given - cached),
-        0,
+        written,
+        min(_count(walk(details, ("cache_write_tokens_details", "ttl_12h_tokens"))), written),
         reasoning,
         min(_count(walk(details, ("audio_tokens",))), given),
         min(_count(walk(parts, ("audio_tokens",))), output),

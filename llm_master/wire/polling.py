@@ -26,6 +26,7 @@ __all__ = ["PATH", "Job", "Status", "decode", "encode", "job_of", "path_of", "st
 
 PATH = ""
 _ENCODER = msgspec.json.Encoder()
+_MEGAPIXEL = 1024 * 1024
 _ID_FIELDS = ("id", "request_id")
 
 
@@ -180,6 +181,7 @@ def decode(body: bytes, request: Request, dialect: PollingDialect, job: Job | No
         dropped=request.dropped,
         notes=(NOTE,) if has_more(request.messages) else (),
         raw_body=body,
+        billed={"images": len(images), "megapixels": _megapixels(found if isinstance(found, list) else [found])},
     )
     if not response.content:
         import base64
@@ -190,6 +192,17 @@ def decode(body: bytes, request: Request, dialect: PollingDialect, job: Job | No
         response.reported_cost = cost_of(answer, dialect)
     response.request_id = job.id if job is not None else None
     return response
+
+
+def _megapixels(pictures: list[Any]) -> int | None:
+    """Megapixels of 1024x1024, each picture rounded up, as they are billed; None where a size is not told."""
+    found = 0
+    for each in pictures:
+        width, height = (each.get("width"), each.get("height")) if isinstance(each, dict) else (None, None)
+        if not isinstance(width, int) or not isinstance(height, int) or width <= 0 or height <= 0:
+            return None
+        found -= -width * height // _MEGAPIXEL
+    return found
 
 
 def _image(value: Any) -> Image:

@@ -96,5 +96,6 @@ def decode(body: bytes, headers: Any, payload: tuple[str, list[str]], request: R
         model=answer.model,
         usage=Usage(input_tokens=int(used.total_tokens or used.prompt_tokens or billed.input_tokens or 0)),
         search_units=billed.search_units,
+        billed=None if billed.search_units is None else {"search_units": billed.search_units},
         notes=tuple(meta.warnings or ()),
     )

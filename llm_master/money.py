@@ -1,0 +1,45 @@
+"""
+Exact amounts of money: sums are made in whole grains, so that no context of ``decimal`` and no float rounds them.
+
+A grain is 10**-24 USD. A price a token has 18 digits behind the point of a dollar at most in any price list, so sums
+of tokens are exact; only what is divided (a price an hour, a piece of a megapixel) is rounded, to the nearest grain.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import Any
+
+__all__ = ["EXACT", "grains", "money", "usd"]
+
+_DIGITS = 24
+#: The caller's own context may round to six digits; sums of prices never see it.
+EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN, traps=[])
+_ZERO = Decimal(0)
+
+
+def grains(amount: Decimal) -> int:
+    """An amount in USD as whole grains, rounded half to even where it has more than 24 digits behind the point."""
+    return int(EXACT.to_integral_value(EXACT.scaleb(amount, _DIGITS)))
+
+
+def usd(count: int) -> Decimal:
+    """Grains as USD, without zeros at the end."""
+    if not count:
+        return _ZERO
+    found = EXACT.normalize(EXACT.scaleb(Decimal(count), -_DIGITS))
+    exponent = found.as_tuple().exponent
+    # 10 and not 1E+1: what is printed is money.
+    return found if not isinstance(exponent, int) or exponent <= 0 else EXACT.quantize(found, Decimal(1))
+
+
+def money(value: Any) -> Decimal | None:
+    """A number as an amount of money; None for what is no number, not finite or negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        # str() first: the shortest decimal that names a float is what was written.
+        found = value if isinstance(value, Decimal) else Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() and found >= 0 else None

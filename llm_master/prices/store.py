@@ -1,0 +1,156 @@
+"""
+Which price data is in use: what the user has fetched, else what the installed package holds.
+
+Nothing is fetched here. ``llm-master models update`` writes the file; a process reads it when its first price is asked
+for, and again after ``forget``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llm_master.built import build
+from llm_master.prices.rules import rules
+from llm_master.prices.sheets import Provider, from_package, parse
+
+__all__ = ["LARGEST", "VARIABLE", "Book", "book", "data_path", "forget", "keep"]
+
+logger = logging.getLogger("llm_master")
+
+#: A path for the fetched data, or ``off`` for the data of the installed package alone.
+VARIABLE = "LLM_MASTER_PRICES"
+#: Bytes of fetched data at most; what is published has less than a tenth of that.
+LARGEST = 32 * 1024 * 1024
+_OFF = "off"
+
+
+class Book(msgspec.Struct, frozen=True):
+    """Price sheets by the provider's id; ``source`` and ``as_of`` (a day in UTC) say what they are."""
+
+    sheets: dict[str, Provider]
+    source: str
+    as_of: date
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The file: the data as it was fetched, when and from where, and its hash."""
+
+    url: str
+    fetched: datetime
+    sha256: str
+    data: msgspec.Raw
+
+
+_LOCK = threading.Lock()
+_BOOK: list[Book] = []
+
+
+def data_path() -> Path | None:
+    """Where fetched data is kept; None when the user wants none of it."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return None if given.lower() == _OFF else Path(given).expanduser()
+    home = os.environ.get("XDG_DATA_HOME")
+    base = Path(home) if home else Path("~/.local/share").expanduser()
+    return base / "llm_master" / "prices.json"
+
+
+def book() -> Book:
+    """The price sheets in use, read once."""
+    if not _BOOK:
+        with _LOCK:
+            if not _BOOK:
+                _BOOK.append(_fetched() or _installed())
+    return _BOOK[0]
+
+
+def forget() -> None:
+    """Read the data anew when the next price is asked for."""
+    with _LOCK:
+        _BOOK.clear()
+
+
+def keep(data: bytes, url: str, path: Path) -> Book:
+    """
+    Check fetched data and write it in one piece.
+
+    Raises:
+        ValueError: it is no price data, or lacks the providers that everyone uses.
+        OSError: the file cannot be written.
+    """
+    try:
+        sheets = parse(data)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"it is no price data: {error}") from error
+    missing = {"openai", "anthropic", "google"} - {name for name, sheet in sheets.items() if sheet.models}
+    if missing:
+        raise ValueError(f"it has no prices of {', '.join(sorted(missing))}")
+    build(_Kept)
+    now = datetime.now(UTC)
+    kept = _Kept(url, now, hashlib.sha256(data).hexdigest(), msgspec.Raw(data))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Who reads at the same time sees the old file or the new one, whole.
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        beside.write_bytes(msgspec.json.encode(kept))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    forget()
+    return Book(sheets, _named(url), now.date())
+
+
+def _named(url: str) -> str:
+    return f"genai-prices from {url.split('/')[2]}" if url.count("/") > 1 else "genai-prices"
+
+
+def _fetched() -> Book | None:
+    path = data_path()
+    if path is None:
+        return None
+    build(_Kept)
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        logger.warning(
+            "the fetched prices %s cannot be used (%s); those of the installed package are: run llm-master models"
+            " update, or remove the file",
+            path,
+            error,
+        )
+        return None
+
+
+def _read(path: Path) -> Book:
+    kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+    data = bytes(kept.data)
+    if hashlib.sha256(data).hexdigest() != kept.sha256:
+        raise ValueError("its hash is another one")
+    return Book(parse(data), _named(kept.url), kept.fetched.date())
+
+
+def _installed() -> Book:
+    sheets, version = from_package()
+    known = rules().sheet_dates.get(version)
+    return Book(sheets, f"genai-prices {version}", known or _newest(sheets))
+
+
+def _newest(sheets: dict[str, Provider]) -> date:
+    """The last day on which a price changed that is not to come: the data is that new at least."""
+    today = datetime.now(UTC).date()
+    days = [date.min]
+    for sheet in sheets.values():
+        for model in sheet.models:
+            changes: tuple[Any, ...] = (*model.periods(), *model.price_variants)
+            days += [each.constraint.start_date for each in changes if each.constraint and each.constraint.start_date]
+    return max(day for day in days if day <= today)
