@@ -22,6 +22,7 @@ from llm_master.errors import ConfigurationError, InvalidRequestError, LedgerErr
 from llm_master.ledger.reading import BY, Reader
 from llm_master.ledger.reading_ranks import nearest_ranks
 from llm_master.ledger.rows import AttemptRow, tags_of
+from llm_master.ledger.store import Ledger
 from llm_master.ledger.summary import KINDS
 
 LARGEST = 2**63 - 1
@@ -394,3 +395,16 @@ def test_orders(tmp_path):
     assert found == expected
     assert Reader(path).usage("model")[2].cost is None
     assert Reader(path).usage("model")[0].cost == Decimal("0.000000000009")
+
+
+def test_the_writer_adds_full_chunks_up(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    ledger = Ledger(path)
+    rows = [call(number, cost=number) for number in range(CHUNK + 5)]
+    for row in rows:
+        ledger.add(lambda row=row: (row, []))
+    assert ledger.flush(30)
+    ledger.close()
+    report = Reader(path).report()
+    assert report.summarised == CHUNK
+    check(report.total, rows)

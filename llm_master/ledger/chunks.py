@@ -18,7 +18,7 @@ from llm_master.ledger.summary import Dialect, Malformed, Overflow, Summary, sum
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["CHUNK", "NO_TAGS", "SCHEMA", "SQLITE", "Sealer", "run_in", "unpacked"]
+__all__ = ["CHUNK", "NO_TAGS", "SQLITE", "Sealer", "run_in", "unpacked"]
 
 #: Calls of a chunk: adding it up takes about 50 ms, nearly all of it without the interpreter's lock.
 CHUNK = 8192
@@ -28,25 +28,6 @@ MOST_GROUPS = CHUNK // 4
 
 #: What stands for the summary by tags when no call of the chunk has one.
 NO_TAGS = b""
-
-SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS usage_chunks (
-        chunk INTEGER PRIMARY KEY, calls INTEGER NOT NULL, first_ts INTEGER NOT NULL, last_ts INTEGER NOT NULL,
-        plain BLOB, tagged BLOB
-    )
-    """,
-    f"""
-    CREATE TRIGGER IF NOT EXISTS usage_chunks_delete AFTER DELETE ON calls BEGIN
-        DELETE FROM usage_chunks WHERE chunk = (OLD.seq - 1) / {CHUNK};
-    END
-    """,  # noqa: S608  # a number of ours
-    f"""
-    CREATE TRIGGER IF NOT EXISTS usage_chunks_update AFTER UPDATE ON calls BEGIN
-        DELETE FROM usage_chunks WHERE chunk IN ((OLD.seq - 1) / {CHUNK}, (NEW.seq - 1) / {CHUNK});
-    END
-    """,  # noqa: S608  # same
-)
 
 SQLITE = Dialect(mark="?", joined="group_concat({})", like="LIKE", bytewise="", overflows=True, late=0)
 
@@ -117,6 +98,9 @@ class Sealer:
             return False
         if newest is None:
             newest = self._one("SELECT max(seq) FROM calls") or 0
+        if newest < CHUNK:
+            self._next = 0
+            return False
         chunk = self._due(newest // CHUNK)
         if chunk is None:
             self._next = newest // CHUNK

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from llm_master.ledger.chunks import CHUNK, SCHEMA, Sealer
+from llm_master.ledger.chunks import CHUNK, Sealer
 from llm_master.ledger.insert import insert, rows_of
 from llm_master.ledger.rows import AttemptRow, CallRow, tags_text
 from llm_master.ledger.sqlite_file import open_file, transaction
@@ -43,10 +43,7 @@ def call(number: int, **fields: object) -> CallRow:
 
 def opened(path: Path) -> sqlite3.Connection:
     """A ledger's file, made when there is none, as its writer has it."""
-    connection = open_file(str(path))
-    for statement in SCHEMA:
-        connection.execute(statement)
-    return connection
+    return open_file(str(path))
 
 
 def fill(path: Path, calls: Iterable[CallRow], attempts: Iterable[AttemptRow] = ()) -> None:
