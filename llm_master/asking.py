@@ -11,7 +11,12 @@ from llm_master.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ASKINGS", "Asking", "embed", "moderate", "rerank", "speak", "transcribe"]
+__all__ = ["ASKINGS", "MODERATION_MODEL", "OPTIONS", "Asking", "embed", "moderate", "rerank", "speak", "transcribe"]
+
+#: The model that ``moderate`` and ``moderation=True`` ask.
+MODERATION_MODEL = "omni-moderation-latest"
+#: Options of a call that are none of the provider's parameters; see ``QueryLLM.query``.
+OPTIONS = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait")
 
 
 class Asking(NamedTuple):

@@ -16,7 +16,12 @@ from llm_master.explanation import Change
 __all__ = ["changes_of"]
 
 # Where the families put the messages and what query() itself says; the rest of an empty call is added by the row.
-_SAID = frozenset(("model", "messages", "input", "contents", "system", "systemInstruction", "instructions", "stream"))
+_SAID = frozenset(
+    (
+        *("model", "messages", "input", "contents", "system", "systemInstruction", "instructions", "stream"),
+        *("texts", "documents", "query", "requests", "instances", "inputText", "file"),
+    )
+)
 
 
 def changes_of(

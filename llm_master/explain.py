@@ -18,6 +18,9 @@ from llm_master.classes import Request, Usage
 from llm_master.endpoint import COMMON_HEADERS
 from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError
 from llm_master.explanation import DeploymentPlan, Explanation, LimitPlan, StepPlan
+from llm_master.fetch_rules import without_query
+from llm_master.inlining import encode_unfetched
+from llm_master.media import FetchNeededError
 from llm_master.model_facts import facts_of
 from llm_master.policy.estimate import estimate_input, estimate_tokens
 from llm_master.pricing import Pricer
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
-__all__ = ["explain", "preview"]
+__all__ = ["Plan", "body_of", "explain", "preview"]
 
 # Headers whose value is a secret, whoever gave it.
 _SECRET_NAMES = ("authorization", "cookie", "key", "token", "secret", "signature", "password")
@@ -42,7 +45,7 @@ _CACHE_MARKS = (b'"cache_control"', b'"cachePoint"')
 
 def explain(llm: Any, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Explanation:
     """What ``llm.query`` would do with these arguments; raises as it for bad input and unknown models."""
-    return _Plan(llm, model_name, messages, kwargs).explanation()
+    return Plan(llm, model_name, messages, kwargs).explanation()
 
 
 def preview(llm: Any, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> dict[str, Any]:
@@ -52,7 +55,11 @@ def preview(llm: Any, model_name: str | None = None, messages: Any = None, **kwa
     Raises:
         LLMError: there is none, for the reason that ``query`` would give.
     """
-    plan = _Plan(llm, model_name, messages, kwargs)
+    return body_of(Plan(llm, model_name, messages, kwargs))
+
+
+def body_of(plan: Plan) -> dict[str, Any]:
+    """The JSON body that a plan's first request has; raises as ``preview``."""
     found = plan.explanation(fallbacks=False)
     if found.body is None:
         raise plan.error or ConfigurationError(
@@ -63,8 +70,15 @@ def preview(llm: Any, model_name: str | None = None, messages: Any = None, **kwa
     return body
 
 
-class _Plan:
-    """The arguments of one call, prepared as ``query`` does."""
+class Plan:
+    """
+    The arguments of one call, prepared as ``query`` does.
+
+    Attributes:
+        chat: whether it is a question, and not another operation.
+    """
+
+    chat = True
 
     def __init__(self, llm: Any, model_name: str | None, messages: Any, kwargs: dict[str, Any]) -> None:
         self.llm = llm
@@ -116,7 +130,7 @@ class _Plan:
     def _fallbacks(self) -> list[tuple[str, dict[str, Any]]]:
         names, config = self.fallbacks
         settings = self.engine.assembly.fallbacks_of(self.model_name)
-        found: list[tuple[str, dict[str, Any]]] = self.engine.fallbacks(_Named(settings), names, config)
+        found: list[tuple[str, dict[str, Any]]] = self.engine.fallbacks(_Named(settings), names, config, chat=self.chat)
         return found
 
     def _step(self, model_name: str, api: str | None, params: dict[str, Any], *, fallback: bool) -> StepPlan:
@@ -184,24 +198,33 @@ class _Plan:
             limits=_limits(self.engine.admission.limiter, (*place.limits, *self.call.limits)),
             health=None if stand_ins else health,
         )
+        if self.call.spending is not None:
+            plan.budgets = self.call.spending.plans(self.engine.admission.limiter, place, self.call, params)
         row = getattr(target, "row", None)
         if row is None:
             plan.findings = ("code of your own makes the request: its body, headers and cost are not known before",)
             return plan
-        plan.family = target.family
-        plan.url, plan.stream_url = _urls(target, stand_ins)
-        plan.headers = self._headers(target, stand_ins)
         findings: list[str] = []
         if target.url is None:
             findings.append(f"{target.provider} is started by the first call; address and key are known then")
+        data = self.fill(plan, target, params, stand_ins, findings)
         if getattr(target, "_signer", None) is not None:
-            findings.append(f"{target.provider}: each request is signed when it is sent, which adds headers")
-        self._write(plan, target, params, findings)
+            findings += _sign(plan, target, data or b"")
         plan.findings = tuple(findings)
         return plan
 
-    def _headers(self, target: Any, stand_ins: StandIns) -> dict[str, str]:
-        headers = CIMultiDict(target.headers or COMMON_HEADERS)
+    def fill(
+        self, plan: DeploymentPlan, target: Any, params: dict[str, Any], stand_ins: StandIns, findings: list[str]
+    ) -> bytes | None:
+        """Write address, headers and body into the plan of one target; the body as it is sent, None for none."""
+        plan.family = target.family
+        plan.url, plan.stream_url = _urls(target, stand_ins)
+        plan.headers = self.shown_headers(target.headers, target, stand_ins)
+        return self._write(plan, target, params, findings)
+
+    def shown_headers(self, given: Mapping[str, str], target: Any, stand_ins: StandIns) -> dict[str, str]:
+        """The headers of a request with those of the caller, secrets masked."""
+        headers = CIMultiDict(given or COMMON_HEADERS)
         for name, value in (self.headers or {}).items():
             headers[name] = value
         shown = {}
@@ -210,42 +233,54 @@ class _Plan:
             shown[name] = found if found != value else _masked(name, value, target.secrets)
         return shown
 
-    def _write(self, plan: DeploymentPlan, target: Any, params: dict[str, Any], findings: list[str]) -> None:
+    def _write(self, plan: DeploymentPlan, target: Any, params: dict[str, Any], findings: list[str]) -> bytes | None:
         """Make the body, and what follows from it."""
         if not target.row.chats and "images" not in target.row.serves:
-            error: LLMError = target._no_chat()  # noqa: SLF001  # the words of the call
-            self._refused(plan, error, findings)
-            return
+            error = target._no_chat()  # noqa: SLF001  # the words of the call
+            self.refused(plan, error, findings)
+            return None
 
         def request(given: dict[str, Any], *, drop: bool) -> Request:
-            call = self.call
             return Request(
-                *(target.provider, target.model, call.messages, given),
+                *(target.provider, target.model, messages, given),
                 stream=self.stream,
                 drop_params=drop,
-                headers=call.headers,
+                headers=self.call.headers,
             )
 
+        messages = self.call.messages
         made = request(params, drop=self.call.drop_params)
+        fetched: dict[str, str] = {}
         try:
-            data = target.encode(made)
-        except LLMError as error:
-            self._refused(plan, error, findings)
-            return
-        plan.body = msgspec.json.decode(data)
+            try:
+                data: bytes = target.encode(made)
+            except FetchNeededError as needed:
+                data, fetched = encode_unfetched(target, made, needed)
+        except LLMError as refusal:
+            self.refused(plan, refusal, findings)
+            return None
+        messages = made.messages
+        plan.body = _unfetched(msgspec.json.decode(data), fetched)
+        findings += [
+            f"{without_query(url)} would be fetched, and sent as data; its type is known then, so the one that is shown"
+            " may be another"
+            for url in fetched.values()
+        ]
         if hasattr(target, "there"):
             # With pictures it goes to another path, and as a form.
             plan.url, plan.headers["Content-Type"] = target.there(made)
         plan.dropped = made.dropped
         plan.changes = changes_of(
-            params, plan.body, made.dropped, lambda given: target.encode(request(given, drop=True))
+            params, msgspec.json.decode(data), made.dropped, lambda given: target.encode(request(given, drop=True))
         )
         plan.output_tokens = _most_output(target, plan.body, self.call.messages, params)
         if target.guard is not None and target.guard.notice is not None:
             findings.append(target.guard.notice)
-        plan.cost_bound = _bound(plan, target, data, findings)
+        plan.cost_bound = bound(plan, target, data, findings)
+        return data
 
-    def _refused(self, plan: DeploymentPlan, error: LLMError, findings: list[str]) -> None:
+    def refused(self, plan: DeploymentPlan, error: LLMError, findings: list[str]) -> None:
+        """Note why there is no body."""
         self.error = self.error or error
         plan.sendable = False
         findings.append(str(error))
@@ -253,7 +288,7 @@ class _Plan:
 
 _MODERATED = "moderation: one request to a moderation model comes before, with the user's last message; it is not shown"
 # Arguments of query() that are the call's own.
-_OF_CALL = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait", "hedge_after")
+_OF_CALL = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait", "max_cost", "hedge_after")
 
 
 class _Named:
@@ -287,6 +322,28 @@ def _urls(target: Any, stand_ins: StandIns) -> tuple[str | None, str | None]:
         stand_ins.shown(redact(each, *target.secrets)) for each in (url, getattr(target, "_stream_url", None) or url)
     ]
     return shown[0], shown[1]
+
+
+def _sign(plan: DeploymentPlan, target: Any, data: bytes) -> list[str]:
+    """Add the headers of a signature; what is missing for it, or that there is one."""
+    signer = target._signer  # noqa: SLF001  # the target's own part
+    try:
+        headers, missing = signer.shown(plan.url or target.url or "", data)
+    except LLMError as error:
+        headers, missing = {}, str(error)
+    plan.headers.update(headers)
+    return [f"{target.provider}: each request is signed when it is sent{f'; {missing}' if missing else ''}"]
+
+
+def _unfetched(value: Any, fetched: dict[str, str]) -> Any:
+    """Decoded JSON with words in place of what is not fetched yet."""
+    if isinstance(value, str):
+        for data, url in fetched.items():
+            value = value.replace(data, f"{{fetched from {without_query(url)}}}")
+        return value
+    if isinstance(value, dict):
+        return {key: _unfetched(each, fetched) for key, each in value.items()} if fetched else value
+    return [_unfetched(each, fetched) for each in value] if isinstance(value, list) else value
 
 
 def _masked(name: str, value: str, secrets: tuple[str, ...]) -> str:
@@ -333,7 +390,7 @@ def _most_output(target: Any, body: Mapping[str, Any], messages: Any, params: di
     return None if most is None else most * answers
 
 
-def _bound(plan: DeploymentPlan, target: Any, data: bytes, findings: list[str]) -> Decimal | None:
+def bound(plan: DeploymentPlan, target: Any, data: bytes, findings: list[str]) -> Decimal | None:
     pricer = Pricer(target.asked, target.provider, target.model, time.time(), target.row.free, target.prices)
     tokens = plan.input_tokens
     usages = [Usage(tokens, plan.output_tokens or 0)]

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from llm_master.fetch_rules import FetchError, FetchPolicy, Place, place_of, why_refused, without_query
+from llm_master.fetch_rules import FetchError, FetchPolicy, Place, check_address, failed, place_of
 from llm_master.image_input import sniff_mime
 from llm_master.redaction import shown
 
@@ -94,7 +94,7 @@ async def fetch(
         async with asyncio.timeout(policy.timeout):
             return await _follow(url, policy, what, resolve or _resolve, ssl)
     except TimeoutError:
-        raise _failed(url, f"it took longer than {policy.timeout:g} s") from None
+        raise failed(url, f"it took longer than {policy.timeout:g} s") from None
 
 
 async def _follow(url: str, policy: FetchPolicy, what: str, resolve: Resolve, ssl: Any) -> Fetched:
@@ -103,18 +103,18 @@ async def _follow(url: str, policy: FetchPolicy, what: str, resolve: Resolve, ss
     for _ in range(policy.max_redirects + 1):
         place = place_of(url, policy)
         if scheme == "https" and place.scheme == "http":
-            raise _failed(url, "an https address redirects to http")
+            raise failed(url, "an https address redirects to http")
         scheme = place.scheme
         addresses = await _addresses(url, place, policy, resolve)
         target = URL(url.partition("#")[0], encoded=True)
         if (target.host, target.port) != (place.host, place.port):
-            raise _failed(url, "its host can be read in two ways")
+            raise failed(url, "its host can be read in two ways")
         connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, force_close=True, ssl=ssl)
         found = await _get(target, connector, policy, what)
         if isinstance(found, Fetched):
             return found
         url = found
-    raise _failed(first, f"it redirects more than {policy.max_redirects} times")
+    raise failed(first, f"it redirects more than {policy.max_redirects} times")
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -130,18 +130,11 @@ async def _addresses(url: str, place: Place, policy: FetchPolicy, resolve: Resol
         try:
             addresses = await resolve(place.host, place.port)
         except (OSError, UnicodeError) as error:
-            raise _failed(url, f"its host {place.host!r} cannot be resolved ({error})") from None
+            raise failed(url, f"its host {place.host!r} cannot be resolved ({error})") from None
     if not addresses:
-        raise _failed(url, f"its host {place.host!r} has no address")
-    if not policy.may_be_private(place.host):
-        for address in addresses:
-            why = why_refused(address)
-            if why is not None:
-                raise _failed(
-                    url,
-                    f"its host {place.host!r} is at a {why} address;"
-                    " FetchPolicy(private_hosts={...}) allows hosts of your own",
-                )
+        raise failed(url, f"its host {place.host!r} has no address")
+    for address in addresses:
+        check_address(url, place.host, address, policy)
     return addresses
 
 
@@ -163,40 +156,36 @@ async def _get(target: URL, connector: aiohttp.TCPConnector, policy: FetchPolicy
             if response.status in _REDIRECTS and "Location" in response.headers:
                 return urljoin(url, response.headers["Location"])
             if response.status != 200:
-                raise _failed(url, f"it answers with status {response.status}")
+                raise failed(url, f"it answers with status {response.status}")
             return await _read(url, response, policy, what)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if isinstance(error, (FetchError, TimeoutError)):
             raise
-        raise _failed(url, f"{type(error).__name__}: {str(error)[:200]}") from None
+        raise failed(url, f"{type(error).__name__}: {str(error)[:200]}") from None
 
 
 async def _read(url: str, response: aiohttp.ClientResponse, policy: FetchPolicy, what: str) -> Fetched:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _failed(url, "its answer is compressed although that was not asked for")
+        raise failed(url, "its answer is compressed although that was not asked for")
     declared = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if declared not in _UNTOLD and not declared.startswith(_KINDS[what]):
-        raise _failed(url, f"it holds {shown(declared)} and not {_a(what)}")
+        raise failed(url, f"it holds {shown(declared)} and not {_a(what)}")
     pieces, size = [], 0
     # Counted as it arrives: a Content-Length is a claim.
     async for piece in response.content.iter_chunked(64 * 1024):
         size += len(piece)
         if size > policy.max_bytes:
-            raise _failed(url, f"it is larger than {policy.max_bytes:,} bytes")
+            raise failed(url, f"it is larger than {policy.max_bytes:,} bytes")
         pieces.append(piece)
     data = b"".join(pieces)
     if not data:
-        raise _failed(url, "it is empty")
+        raise failed(url, "it is empty")
     seen = sniff_mime(data)
     mime = seen or ("" if declared in _UNTOLD else declared)
     if not mime.startswith(_KINDS[what]) or (what == "image" and seen is None):
-        raise _failed(url, f"its bytes are not {_a(what)}{f' but {seen}' if seen else ''}")
+        raise failed(url, f"its bytes are not {_a(what)}{f' but {seen}' if seen else ''}")
     return Fetched(data, mime)
 
 
 def _a(what: str) -> str:
     return f"{'an' if what[0] in 'ai' else 'a'} {what}"
-
-
-def _failed(url: str, why: str) -> FetchError:
-    return FetchError(f"{shown(without_query(url), 120)} cannot be fetched for the model: {why}")

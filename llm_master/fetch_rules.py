@@ -23,7 +23,7 @@ import msgspec
 from llm_master.errors import InvalidRequestError
 from llm_master.redaction import shown
 
-__all__ = ["FetchError", "FetchPolicy", "Place", "place_of", "why_refused"]
+__all__ = ["FetchError", "FetchPolicy", "Place", "check_address", "failed", "place_of", "why_refused", "without_query"]
 
 
 class FetchError(InvalidRequestError):
@@ -182,6 +182,21 @@ def place_of(url: str, policy: FetchPolicy) -> Place:
     if port == 0:
         raise _refused(url, "port 0 leads nowhere")
     return Place(scheme, host, port or _PORTS[scheme], is_ip)
+
+
+def check_address(url: str, host: str, address: str, policy: FetchPolicy) -> None:
+    """Refuse a host at an IP address that is not public, unless the policy lets it be; raises FetchError."""
+    why = None if policy.may_be_private(host) else why_refused(address)
+    if why is not None:
+        raise failed(
+            url,
+            f"its host {host!r} is at a {why} address; FetchPolicy(private_hosts={{...}}) allows hosts of your own",
+        )
+
+
+def failed(url: str, why: str) -> FetchError:
+    """The error for an address that cannot be fetched."""
+    return FetchError(f"{shown(without_query(url), 120)} cannot be fetched for the model: {why}")
 
 
 def _check_host(url: str, host: str, *, bracketed: bool) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import ConfigurationError, MissingKeyError
+from llm_master.redaction import MASK
 
 if TYPE_CHECKING:
     from llm_master.config import LLMConfig
@@ -100,3 +101,16 @@ class GoogleToken:
         found = {"Authorization": f"Bearer {self._credentials.token}"}
         project = getattr(self._credentials, "quota_project_id", None)
         return found | {"x-goog-user-project": str(project)} if project else found
+
+    def shown(self, url: str, body: bytes) -> tuple[dict[str, str], str | None]:  # noqa: ARG002  # as every signer's
+        """The headers that ``sign`` would add, the token masked, and what is missing; no network."""
+        found = {"Authorization": f"Bearer {MASK}"}
+        project = getattr(self._credentials, "quota_project_id", None)
+        if project:
+            found["x-goog-user-project"] = str(project)
+        if self.fresh:
+            return found, None
+        return found, (
+            "VERTEX_ACCESS_TOKEN is not set: a token is asked of Google when it is sent, by the application default"
+            " credentials (GOOGLE_APPLICATION_CREDENTIALS, a login of gcloud, this machine's own service)"
+        )

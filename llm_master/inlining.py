@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import LLMError
-from llm_master.fetch_rules import FetchError, FetchPolicy
+from llm_master.fetch_rules import FetchError, FetchPolicy, check_address, place_of
 from llm_master.media import FetchNeededError
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from llm_master.classes import Request
 
-__all__ = ["encode_inlined"]
+__all__ = ["encode_inlined", "encode_unfetched"]
 
 _AT_ONCE = 4
+_TOO_MANY = "the messages name too many addresses to be fetched (FetchPolicy.max_urls); give some as data"
 # Small things that every family takes: with them in place the encoder gets to the next address.
 _STAND_INS = {
     "image": "data:image/png;base64,iVBORw0KGgo=",
@@ -65,6 +66,40 @@ async def encode_inlined(
         return body, aiohttp.ClientTimeout(total=left, sock_connect=timeout.sock_connect)
 
 
+def encode_unfetched(target: Any, request: Request, needed: FetchNeededError) -> tuple[bytes, dict[str, str]]:
+    """
+    The body of a request as it would be with what its messages name by address; nothing is fetched.
+
+    Returns:
+        The body, and by the base64 that stands in it for a thing the address of that thing.
+
+    Raises:
+        FetchError: an address must not be fetched, as far as its text tells.
+    """
+    policy: FetchPolicy = target.transport.fetching or FetchPolicy()
+    messages = request.messages
+    stand_ins: dict[str, str] = {}
+    while True:
+        place = place_of(needed.url, policy)
+        if place.is_ip:
+            check_address(needed.url, place.host, place.host, policy)
+        if len(stand_ins) >= policy.max_urls:
+            raise FetchError(_TOO_MANY)
+        head, _, small = _STAND_INS[needed.what].partition(",")
+        # Different bytes for each address, of the kind that the small thing begins like.
+        marked = binascii.a2b_base64(small) + b" not fetched %03d" % len(stand_ins)
+        stand_ins[needed.url] = f"{head},{binascii.b2a_base64(marked, newline=False).decode()}"
+        request.messages = _replaced(messages, stand_ins)
+        try:
+            body: bytes = target.encode(request)
+        except FetchNeededError as another:
+            if another.url in stand_ins:
+                raise
+            needed = another
+            continue
+        return body, {data.partition(",")[2]: url for url, data in stand_ins.items()}
+
+
 def _all_needed(
     target: Any, request: Request, needed: FetchNeededError, found: dict[str, str], *, most: int
 ) -> dict[str, str]:
@@ -85,7 +120,7 @@ def _all_needed(
             return wanted
         else:
             return wanted
-    raise FetchError("the messages name too many addresses to be fetched (FetchPolicy.max_urls); give some as data")
+    raise FetchError(_TOO_MANY)
 
 
 async def _fetch_all(wanted: dict[str, str], policy: FetchPolicy, seconds: float | None) -> dict[str, str]:

@@ -106,9 +106,15 @@ class Modalities(Services):
             engine.jobs = jobs
         return jobs.job(name)
 
-    def explain(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Explanation:
+    def explain(
+        self, model_name: str | None = None, messages: Any = None, *, call: str = "query", **kwargs: Any
+    ) -> Explanation:
         """
-        What ``query`` would do with the same arguments, without any network.
+        What ``query``, or another method, would do with the same arguments, without any network.
+
+        Args:
+            messages: the method's first argument after the model; kwargs: its other ones.
+            call: ``query``, ``embed``, ``rerank``, ``moderate``, ``transcribe`` or ``speak``.
 
         Returns:
             The route and why, address, headers (secrets as ``***``) and body, what became of each parameter, tokens, a
@@ -118,17 +124,30 @@ class Modalities(Services):
         Raises:
             InvalidRequestError, ModelNotFoundError: as ``query``.
         """
+        if call != "query":
+            from llm_master.explain_operations import explain_operation
+
+            return explain_operation(self, call, model_name, messages, kwargs)
         from llm_master.explain import explain
 
         return explain(self, model_name, messages, **kwargs)
 
-    def preview_request(self, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> dict[str, Any]:
+    def preview_request(
+        self, model_name: str | None = None, messages: Any = None, *, call: str = "query", **kwargs: Any
+    ) -> dict[str, Any]:
         """
-        The JSON body that ``query`` would send first; a missing key does not prevent it.
+        The JSON body that ``query``, or another method, would send first; a missing key does not prevent it.
+
+        Args:
+            call: as for ``explain``.
 
         Raises:
-            LLMError: there is none, for the reason that ``query`` would give.
+            LLMError: there is none, for the reason that the call would give.
         """
+        if call != "query":
+            from llm_master.explain_operations import preview_operation
+
+            return preview_operation(self, call, model_name, messages, kwargs)
         from llm_master.explain import preview
 
         return preview(self, model_name, messages, **kwargs)

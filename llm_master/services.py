@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llm_master import asking
+from llm_master.asking import MODERATION_MODEL, OPTIONS
 from llm_master.errors import ContentModerationError, NotFoundError
 from llm_master.lifecycle import Closing
 
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
     from llm_master.policy.deadline import Timeouts
 
 __all__ = ["MODERATION_MODEL", "Services"]
-
-#: The model that ``moderate`` and ``moderation=True`` ask.
-MODERATION_MODEL = "omni-moderation-latest"
-
-# Options of a call that are none of the provider's parameters; see ``QueryLLM.query``.
-_OPTIONS = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait")
 
 
 class Services(Closing):
@@ -55,7 +50,7 @@ class Services(Closing):
         """A call and its steps."""
         engine = self._engine or self._load_engine()
         model_name, params = asked.model_name, dict(asked.given)
-        options = {name: params.pop(name) for name in _OPTIONS if name in params}
+        options = {name: params.pop(name) for name in OPTIONS if name in params}
         names, config = params.pop("fallback_model", None), params.pop("fallback_config", None)
         headers = params.pop("extra_headers", None)
         engine.check_params(model_name, params if headers is None else {**params, "extra_headers": headers})

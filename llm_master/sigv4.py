@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from llm_master.errors import ConfigurationError, MissingKeyError
+from llm_master.redaction import MASK
 
 if TYPE_CHECKING:
     from llm_master.config import LLMConfig
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["SigV4Signer", "Signer", "from_config", "region_of"]
 
 _INSTALL = "pip install 'llm-master[bedrock]'"
+# What botocore calls the places that are on this machine.
+_NEAR = ("env", "shared-credentials-file", "config-file")
 _REGION = re.compile(r"(?:^|\.)bedrock(?:-[a-z]+)*\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.")
 
 
@@ -49,6 +52,9 @@ class Signer(Protocol):
 
     def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """The headers that sign a request."""
+
+    def shown(self, url: str, body: bytes) -> tuple[dict[str, str], str | None]:
+        """The headers that ``sign`` would add to a POST, with no secret in them, and what is missing; no network."""
 
 
 def region_of(url: str) -> str | None:
@@ -202,6 +208,46 @@ class SigV4Signer:
         self._auth.SigV4Auth(frozen, self._service, self._region).add_auth(request)
         given = {name.lower() for name in headers}
         return {name: str(value) for name, value in request.headers.items() if name.lower() not in given}
+
+    def shown(self, url: str, body: bytes) -> tuple[dict[str, str], str | None]:
+        """
+        The headers that ``sign`` would add to a POST, values masked; no network is used and nothing kept.
+
+        Returns:
+            The headers, none where no credentials are on this machine as text, and then what is missing.
+        """
+        near = self._credentials if self.fresh else self._near()
+        if near is None:
+            return {}, (
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_BEARER_TOKEN_BEDROCK, or AWS_PROFILE) are not set;"
+                " without them a login or this machine's own role is looked for when it is sent"
+            )
+        twin = SigV4Signer(self._region, profile=self._profile, service=self._service)
+        twin._credentials = near
+        signed = twin.sign("POST", url, {"Content-Type": "application/json"}, body)
+        return {name: _signature_masked(name, value) for name, value in signed.items()}, None
+
+    def _near(self) -> Any:
+        """Credentials in variables and files, where no server need be asked; None for none."""
+        errors = _module("botocore.exceptions")
+        try:
+            session = _module("botocore.session").Session(profile=self._profile)
+            resolver = session.get_component("credential_provider")
+            for name in _NEAR:
+                provider = next((each for each in resolver.providers if name == each.METHOD), None)
+                found = provider.load() if provider is not None else None
+                if found is not None:
+                    return found
+        except errors.BotoCoreError:
+            pass  # a profile that is not there is said by the call itself
+        return None
+
+
+def _signature_masked(name: str, value: str) -> str:
+    if name.lower() != "authorization":
+        return MASK
+    # Which headers are signed is no secret.
+    return re.sub(r"(Credential|Signature)=[^,\s]+", rf"\1={MASK}", value)
 
 
 def _module(name: str) -> Any:

@@ -86,6 +86,9 @@ def readable(body: bytes) -> bytes:
         value = f"{kind}, {len(data)} bytes" if kind else data.decode()
         if name.endswith("[]"):
             fields.setdefault(name, []).append(value)
+        elif name in fields:
+            # Some servers take a list as one name several times.
+            fields[name] = [*(fields[name] if isinstance(fields[name], list) else (fields[name],)), value]
         else:
             fields[name] = value
     return _ENCODER.encode(fields)
