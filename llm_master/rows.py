@@ -59,6 +59,9 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         json_schema: ``native``, or ``object``: the server knows only ``json_object``; the schema goes into the prompt.
         efforts: reasoning efforts that the server knows, weakest first; None: passed as given; (): none at all.
         effort_rename: effort -> the server's word, ``{"max": "xhigh"}``.
+        only_fields: what may stand in a ``message``, a ``call`` of a tool and a ``part`` of content, for servers that
+            refuse a request with anything else in it; what else is there is left out. {}: anything may.
+        flat_parts: whether the content of sound and files stands in the part itself, without an object around it.
         replay_reasoning: the field in which reasoning text is given back in history (``reasoning_content``),
             ``thinking_part`` for a part of the content before the text (Mistral), or None.
         replay_details: field of a message to be replayed unchanged (``reasoning_details``), or None.
@@ -99,6 +102,8 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     prefill: Literal["no", "turn", "prefix"] = "no"
     efforts: tuple[str, ...] | None = None
     effort_rename: dict[str, str] = {}
+    only_fields: dict[Literal["message", "call", "part"], frozenset[str]] = {}
+    flat_parts: bool = False
     replay_reasoning: str | None = None
     replay_details: str | None = None
     think_tags: bool = False

@@ -15,7 +15,7 @@ from llm_master.events import StreamEvent
 from llm_master.rows import ChatDialect
 from llm_master.wire.openai_chat_draft import Draft
 from llm_master.wire.openai_chat_plan import Plan, plan_for
-from llm_master.wire.openai_chat_shapes import Answer, Choice, Turn, decode_shape, read_shape
+from llm_master.wire.openai_chat_shapes import Answer, Choice, Turn, decode_shape, read_shape, tier_of
 from llm_master.wire.openai_chat_usage import bill_of
 
 __all__ = ["decode", "failed_choice", "hidden_error", "no_choices"]
@@ -73,7 +73,7 @@ def decode(
         request_id=answer.id,
         dropped=request.dropped,
         reported_cost=cost,
-        service_tier=answer.service_tier,
+        service_tier=answer.service_tier or tier_of(answer),
         raw_body=body,
     )
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from llm_master.classes import Image, LLMResponse, Request, Usage
 from llm_master.events import ReasoningEvent, RefusalEvent, StreamEvent, UsageEvent
 from llm_master.wire.openai_chat_calls import Calls
-from llm_master.wire.openai_chat_media import Audio, image_from, merge_details, parts_of
+from llm_master.wire.openai_chat_media import Audio, add_thoughts, image_from, merge_details, parts_of
+from llm_master.wire.openai_chat_messages import THINKING_PART
 from llm_master.wire.openai_chat_plan import Plan
-from llm_master.wire.openai_chat_shapes import Answer, Turn
+from llm_master.wire.openai_chat_shapes import Answer, Turn, tier_of
 from llm_master.wire.openai_chat_tools import offered_names
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Draft:
         "_refusals",
         "_request",
         "_think",
+        "_thoughts",
         "calls",
         "cost",
         "notes",
@@ -69,6 +71,7 @@ class Draft:
         self._refusals: list[str] = []
         self._annotations: list[Any] = []
         self._details: list[Any] = []
+        self._thoughts: list[dict[str, Any]] = []
         self._images: list[Image] = []
         self._audio: Audio | None = None
         self.calls = Calls(len(request.messages))
@@ -115,11 +118,11 @@ class Draft:
         """Take the fields around the choices; what is set stays until something else is said."""
         known = self._head
         if known is None:
-            self._head = Answer(None, None, None, answer.id, answer.model, answer.service_tier, answer.citations)
+            self._head = Answer(None, None, None, answer.id, answer.model, tier_of(answer), answer.citations)
             return
         known.id = known.id or answer.id
         known.model = known.model or answer.model
-        known.service_tier = answer.service_tier or known.service_tier
+        known.service_tier = tier_of(answer) or known.service_tier
         known.citations = answer.citations or known.citations
 
     def bill(self, usage: Usage | None, cost: Any, out: list[str | StreamEvent]) -> None:
@@ -194,6 +197,8 @@ class Draft:
         out.append(RefusalEvent(text))
 
     def _add_parts(self, parts: list[Any], out: list[str | StreamEvent]) -> None:
+        if self._plan.dialect.replay_reasoning == THINKING_PART:
+            add_thoughts(self._thoughts, parts)
         for kind, piece in parts_of(parts):
             if kind == "text":
                 self.add_text(piece, out)
@@ -299,7 +304,8 @@ class Draft:
         dialect = self._plan.dialect
         payload: dict[str, Any] = {}
         if dialect.replay_reasoning is not None and reasoning:
-            payload[dialect.replay_reasoning] = reasoning
+            signed = any(thought["signature"] is not None for thought in self._thoughts)
+            payload[dialect.replay_reasoning] = self._thoughts if signed else reasoning
         if dialect.replay_details is not None and self._details:
             payload[dialect.replay_details] = list(self._details)
         if not payload:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llm_master.classes import Image
 
-__all__ = ["Audio", "image_from", "merge_details", "parts_of"]
+__all__ = ["Audio", "add_thoughts", "image_from", "merge_details", "parts_of"]
 
 
 class Audio:
@@ -88,6 +88,19 @@ def _texts(found: Any) -> str:
     if isinstance(found, list):
         return "".join(_texts(part.get("text") if isinstance(part, dict) else part) for part in found)
     return found if isinstance(found, str) else ""
+
+
+def add_thoughts(thoughts: list[dict[str, Any]], parts: list[Any]) -> None:
+    """Append the reasoning of content to what is given back later; a signature is the end of what it signs."""
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "thinking":
+            continue
+        text, signature = _texts(part.get("thinking")), part.get("signature")
+        if not thoughts or thoughts[-1]["signature"] is not None:
+            thoughts.append({"text": "", "signature": None})
+        thoughts[-1]["text"] += text
+        if isinstance(signature, str) and signature:
+            thoughts[-1]["signature"] = signature
 
 
 def merge_details(details: list[Any], pieces: list[Any]) -> None:

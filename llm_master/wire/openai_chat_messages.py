@@ -14,6 +14,7 @@ from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError
 from llm_master.media import check_data, check_url, is_address
 from llm_master.rows import ChatDialect
+from llm_master.wire.openai_chat_closed import closed, flat_part, thinking_parts
 from llm_master.wire.openai_chat_plan import Plan
 
 __all__ = ["THINKING_PART", "encode_messages"]
@@ -142,7 +143,9 @@ class _Encoder:
             made["tool_call_id"] = self._id(made.get("tool_call_id"))
         if not self._dialect.message_name and made.get("name") is not None and role != "function":
             self._name(position, made)
-        return made
+        if self._dialect.flat_parts and isinstance(made.get("content"), list):
+            made["content"] = [flat_part(part) for part in made["content"]]
+        return closed(made, position, self._dialect, self._left_out) if self._dialect.only_fields else made
 
     def _checked(self, part: Any) -> Any:
         """The part, held against what the server takes and fetches."""
@@ -197,8 +200,7 @@ class _Encoder:
         thinking = made.pop(THINKING_PART, None)
         if thinking:
             content = made["content"]
-            part = {"type": "thinking", "thinking": [{"type": "text", "text": thinking}]}
-            made["content"] = [part, *(_as_parts(content) if content else [])]
+            made["content"] = [*thinking_parts(thinking), *(_as_parts(content) if content else [])]
 
     def _replayed(self, opaque: Any) -> Iterator[tuple[str, Any]]:
         """The fields of an opaque payload that this server may see again."""

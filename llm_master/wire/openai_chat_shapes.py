@@ -10,7 +10,7 @@ import msgspec
 
 from llm_master.bodies import as_object
 
-__all__ = ["Answer", "Choice", "Details", "Turn", "UsageBody", "decode_shape", "read_shape", "usage_body"]
+__all__ = ["Answer", "Choice", "Details", "Turn", "UsageBody", "decode_shape", "read_shape", "tier_of", "usage_body"]
 
 
 class Details(msgspec.Struct, gc=False):
@@ -36,6 +36,7 @@ class UsageBody(msgspec.Struct, gc=False):
     cost: Any = None
     num_search_queries: int | None = None
     server_tool_use: dict[str, Any] | None = None
+    service_tier: str | None = None
 
 
 class Turn(msgspec.Struct, gc=False):
@@ -75,6 +76,11 @@ class Answer(msgspec.Struct, gc=False):
     citations: list[Any] | None = None
 
 
+def tier_of(answer: Answer) -> str | None:
+    """The service tier, which some servers (Mistral) say in the usage."""
+    return answer.service_tier or (answer.usage.service_tier if answer.usage is not None else None)
+
+
 decode_shape = msgspec.json.Decoder(Answer).decode
 
 
@@ -110,7 +116,12 @@ def usage_body(found: Any) -> UsageBody | None:
         parts = found.get(name)
         if isinstance(parts, dict):
             fields[name] = Details(**{part: _count(parts.get(part)) for part in Details.__struct_fields__})
-    return UsageBody(cost=found.get("cost"), server_tool_use=_dict(found.get("server_tool_use")), **fields)
+    return UsageBody(
+        cost=found.get("cost"),
+        server_tool_use=_dict(found.get("server_tool_use")),
+        service_tier=_text(found.get("service_tier")),
+        **fields,
+    )
 
 
 def _loose(found: Any) -> Answer:
