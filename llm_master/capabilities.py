@@ -75,7 +75,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         model, provider: the name that is sent, and to whom.
         family: the API family that a plain call goes through; ``tools_family``: that of a call with tools.
         reasoning: whether it can reason.
-        efforts: the words of ``reasoning_effort`` that it knows, weakest first; the others become the nearest. None:
+        efforts: the words of ``reasoning_effort`` that it knows, weakest first; the others become the nearest, but for
+            ``none`` where it is ``always_on``. None:
             any word is passed on. Empty: it has no such setting.
         always_on: whether its reasoning cannot be switched off.
         sampling: ``always``, ``at_rest`` (not while it reasons), or ``never``: temperature and top_p.
@@ -240,7 +241,7 @@ def _by_efforts(trial: _Trial) -> _Reasoning:
     efforts = dialect.efforts
     if efforts is None:
         return bool(dialect.reasons), None, False
-    return bool(efforts or dialect.reasons), efforts, bool(efforts or dialect.reasons) and "none" not in efforts
+    return bool(efforts or dialect.reasons), efforts, dialect.reasons and "none" not in efforts
 
 
 def _by_rules(trial: _Trial) -> _Reasoning:

@@ -13,14 +13,12 @@ import msgspec
 
 from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.params import LIMITS
 
-__all__ = ["LIMITS", "NO_ODDS", "ONE_TEXT", "SCHEMA_TOOL", "UNSUPPORTED", "RequestDraft", "asks_for_schema", "is_blank"]
+__all__ = ["NO_ODDS", "ONE_TEXT", "SCHEMA_TOOL", "UNSUPPORTED", "RequestDraft", "asks_for_schema", "is_blank"]
 
 #: The tool whose arguments are the answer, for models that take no JSON schema beside the rest of a request.
 SCHEMA_TOOL = "structured_answer"
-
-#: The names under which callers give the output limit.
-LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 #: Parameter of the chat format that no other API has -> the value that asks for nothing (taken in silence), and what to
 #: do instead.

@@ -14,7 +14,7 @@ from typing import Any
 from llm_master.errors import InvalidRequestError
 from llm_master.redaction import shown
 
-__all__ = ["RESERVED", "SYNONYMS", "check", "check_model_name", "check_timeout"]
+__all__ = ["LIMITS", "RESERVED", "SYNONYMS", "check", "check_model_name", "check_timeout"]
 
 #: Names that must never reach a request's body, and where they belong.
 RESERVED: dict[str, str] = {
@@ -38,9 +38,12 @@ RESERVED: dict[str, str] = {
     "fallback_config": "query(fallback_config=...)",
 }
 
+#: The names under which callers give the output limit; the first is the canonical one.
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
 #: Parameters that say the same; two of them with different values contradict each other.
 SYNONYMS: tuple[tuple[str, ...], ...] = (
-    ("max_tokens", "max_completion_tokens", "max_output_tokens"),
+    LIMITS,
     ("stop", "stop_sequences"),
 )
 

@@ -21,7 +21,7 @@ from llm_master.errors import ConfigurationError
 from llm_master.key_variables import ALIAS_VARIABLES
 from llm_master.media import MediaRule
 
-__all__ = ["CachingRule", "ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
+__all__ = ["BudgetRule", "CachingRule", "ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
 
 Category = Literal[
     "quota", "context", "content", "auth", "not_found", "rate", "overloaded", "server", "timeout", "bad_request"
@@ -35,6 +35,21 @@ Service = Literal["chat", "embeddings", "rerank", "images"]
 SAMPLING = frozenset(
     ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
 )
+
+
+class BudgetRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    How a server that speaks ``openai_chat`` takes ``thinking_budget``, tokens to reason with.
+
+    Attributes:
+        field: dotted path in the body of their number.
+        on: body fields sent beside a budget, and alone for one without bound (-1).
+        off: body fields that switch reasoning off (0); None where no field does.
+    """
+
+    field: str
+    on: dict[str, Any] = {}
+    off: dict[str, Any] | None = None
 
 
 class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,6 +74,7 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         json_schema: ``native``, or ``object``: the server knows only ``json_object``; the schema goes into the prompt.
         efforts: reasoning efforts that the server knows, weakest first; None: passed as given; (): none at all.
         effort_rename: effort -> the server's word, ``{"max": "xhigh"}``.
+        budget: its field for ``thinking_budget``; None: a budget becomes the effort that does with it.
         only_fields: what may stand in a ``message``, a ``call`` of a tool and a ``part`` of content, for servers that
             refuse a request with anything else in it; what else is there is left out. {}: anything may.
         flat_parts: whether the content of sound and files stands in the part itself, without an object around it.
@@ -102,6 +118,7 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     prefill: Literal["no", "turn", "prefix"] = "no"
     efforts: tuple[str, ...] | None = None
     effort_rename: dict[str, str] = {}
+    budget: BudgetRule | None = None
     only_fields: dict[Literal["message", "call", "part"], frozenset[str]] = {}
     flat_parts: bool = False
     replay_reasoning: str | None = None

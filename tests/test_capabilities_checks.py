@@ -27,7 +27,7 @@ from llm_master import (
     UnsupportedParameterError,
 )
 from llm_master.base_provider import row_of
-from llm_master.efforts import advice
+from llm_master.efforts import BUDGETS, advice, effort_for, nearest
 from llm_master.guard import guard_for
 from llm_master.model_facts import facts_of
 
@@ -182,6 +182,88 @@ def test_the_nearest_effort_is_one_that_is_taken(effort, known):
         assert found == effort
     elif effort in ("minimal", "max", "default") and known != ["none"]:
         assert found != "none"
+
+
+# -- How much is reasoned ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "api", "least"),
+    [
+        ("openai/gpt-5.5-pro", "chat", "medium"),
+        ("openai/gpt-5.5-pro", "responses", "medium"),
+        ("groq/openai/gpt-oss-120b", "chat", "low"),
+        ("deepseek/deepseek-chat", "chat", "low"),
+        ("xai/grok-4.7", "chat", "low"),
+        ("xai/grok-4.7", "responses", "low"),
+    ],
+)
+@pytest.mark.parametrize("given", [{"reasoning_effort": "none"}, {"thinking_budget": 0}], ids=["effort", "budget"])
+def test_what_always_reasons_says_so_and_names_the_least(name, api, least, given):
+    parameter = next(iter(given))
+    with FaultServer() as server:
+        server.script([ok("fine")])
+        with pytest.raises(UnsupportedParameterError, match=f"always reasons; the least is .*={least!r}") as caught:
+            ask(server, name, api=api, **given)
+        assert caught.value.parameter == parameter
+        assert server.requests == []
+        answer = ask(server, name, api=api, drop_params=True, **given)
+        assert answer.dropped == (f"{parameter}=none->{least}",)
+        body = json.loads(server.requests[-1].body)
+        assert (body["reasoning"]["effort"] if api == "responses" else body["reasoning_effort"]) == least
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "sent", "dropped"),
+    [
+        ("dashscope/qwen3-max", 3000, {"enable_thinking": True, "thinking_budget": 3000}, ()),
+        ("dashscope/qwen3-max", -1, {"enable_thinking": True}, ()),
+        ("dashscope/qwen3-max", 0, {"enable_thinking": False}, ()),
+        ("openrouter/qwen/qwen3-max", 3000, {"reasoning": {"enabled": True, "max_tokens": 3000}}, ()),
+        ("openrouter/qwen/qwen3-max", 0, {"reasoning": {"effort": "none"}}, ()),
+        ("vercel/anthropic/claude-sonnet-4.5", 3000, {"reasoning": {"enabled": True, "max_tokens": 3000}}, ()),
+        ("vllm/qwen3", 3000, {"thinking_token_budget": 3000}, ()),
+        ("groq/qwen3-32b", 3000, {"reasoning_effort": "default"}, ("thinking_budget=3000->reasoning_effort=default",)),
+        ("mistral/magistral", 500, {"reasoning_effort": "high"}, ("thinking_budget=500->reasoning_effort=high",)),
+        ("gemini_openai/gemini-2.5-flash", 9000, {"reasoning_effort": "medium"}, None),
+    ],
+)
+def test_a_budget_goes_where_the_server_has_a_field_and_else_becomes_an_effort(name, budget, sent, dropped):
+    with FaultServer() as server:
+        server.script([ok("fine")])
+        answer = ask(server, name, thinking_budget=budget)
+        body = json.loads(server.requests[-1].body)
+    fields = ("enable_thinking", "thinking_budget", "thinking_token_budget", "reasoning", "reasoning_effort")
+    assert {field: body[field] for field in fields if field in body} == sent
+    if dropped is None:
+        dropped = (f"thinking_budget={budget}->reasoning_effort={sent['reasoning_effort']}",)
+    assert [entry for entry in answer.dropped if entry.startswith("thinking_budget")] == list(dropped)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("together/deepseek-ai/DeepSeek-R1", "nearest is reasoning_effort='low', or extra_body"),
+        ("zai/glm-5", "no such setting"),
+    ],
+)
+def test_a_budget_that_goes_nowhere_is_refused(name, match):
+    with FaultServer() as server:
+        server.script([ok("fine")])
+        with pytest.raises(UnsupportedParameterError, match=match) as caught:
+            ask(server, name, thinking_budget=3000)
+        assert caught.value.parameter == "thinking_budget"
+        assert server.requests == []
+        assert ask(server, name, thinking_budget=3000, drop_params=True).dropped == ("thinking_budget",)
+        assert "thinking_budget" not in json.loads(server.requests[-1].body)
+
+
+@given(st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh", "max"]), st.integers(1, 10**6))
+def test_an_effort_for_a_budget_needs_no_more_than_it(effort, budget):
+    found = effort_for(budget)
+    assert BUDGETS[found] <= budget or found == "minimal"
+    assert all(tokens > budget or tokens <= BUDGETS[found] for tokens in BUDGETS.values())
+    assert nearest(effort, [effort]) == effort
 
 
 # -- Meta's tools ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_master.efforts import advice
+from llm_master.efforts import BUDGETS, advice, effort_for, nearest
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.anthropic_draft import Draft
 
@@ -17,15 +17,6 @@ __all__ = ["BUDGETS", "THINKING", "write_thinking"]
 #: The parameters that are written here.
 THINKING = ("thinking", "output_config", "reasoning_effort", "thinking_budget")
 
-#: Effort -> tokens to think with, for models that take a budget, and the way back.
-BUDGETS: dict[str, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 32768,
-    "max": 65536,
-}
 _EFFORTS = tuple(BUDGETS)
 _LEAST_BUDGET = 1024
 _TOP_EFFORTS = ("xhigh", "max")
@@ -77,7 +68,7 @@ def _write_effort(draft: Draft, effort: Any) -> None:
         draft.refuse("reasoning_effort", "it does not think", "use a model that does")
         return
     if rules.effort:
-        _put_effort(draft, _nearest(effort, rules.effort))
+        _put_effort(draft, nearest(effort, rules.effort) or rules.effort[0])
     elif "thinking" in draft.body:
         raise InvalidRequestError(f"{draft.target}: give thinking or reasoning_effort, not both")
     if "thinking" not in draft.body:
@@ -112,8 +103,7 @@ def _write_budget(draft: Draft, budget: Any) -> None:
     elif rules.no_budget or (budget == -1 and rules.adaptive_thinking):
         draft.body["thinking"] = {"type": "adaptive"}
         if budget > 0 and rules.effort:
-            fitting = [effort for effort, tokens in BUDGETS.items() if tokens <= budget]
-            _put_effort(draft, _nearest(fitting[-1] if fitting else "minimal", rules.effort))
+            _put_effort(draft, nearest(effort_for(budget), rules.effort) or rules.effort[0])
     elif budget == -1:
         draft.refuse("thinking_budget", "it needs a number of tokens", "give one")
     else:
@@ -155,16 +145,6 @@ def _put_effort(draft: Draft, effort: str) -> None:
     if config.get("effort") not in (None, effort):
         raise InvalidRequestError(f"{draft.target}: give output_config.effort or reasoning_effort, not both")
     config["effort"] = effort
-
-
-def _nearest(effort: str, known: tuple[str, ...]) -> str:
-    if effort in known:
-        return effort
-    wanted = _EFFORTS.index(effort)
-    return min(
-        known,
-        key=lambda each: (abs(_EFFORTS.index(each) - wanted), -_EFFORTS.index(each)) if each in BUDGETS else (99, 0),
-    )
 
 
 def _check_top_effort(draft: Draft) -> None:

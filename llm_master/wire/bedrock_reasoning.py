@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_master.dialect_bedrock import Mode, Reasoning
-from llm_master.efforts import advice
+from llm_master.efforts import BUDGETS, advice, effort_for, nearest
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.bedrock_draft import Draft
 
@@ -18,15 +18,6 @@ __all__ = ["BUDGETS", "REASONING", "write_reasoning"]
 #: The parameters that are written here.
 REASONING = ("thinking", "reasoning_effort", "thinking_budget")
 
-#: Effort -> tokens to think with, for models that take a budget, and the way back.
-BUDGETS: dict[str, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 32768,
-    "max": 65536,
-}
 _EFFORTS = tuple(BUDGETS)
 _LEAST_BUDGET = 1024
 
@@ -106,7 +97,7 @@ def _reason_at(draft: Draft, effort: str, mode: Mode) -> None:
     draft.mode = mode
     draft.merge(mode.fields)
     if mode.effort is not None and mode.efforts:
-        draft.effort = _nearest(effort, mode.efforts)
+        draft.effort = nearest(effort, mode.efforts) or mode.efforts[0]
         draft.put(mode.effort, draft.effort)
 
 
@@ -129,8 +120,7 @@ def _write_budget(draft: Draft, budget: Any, ways: Reasoning | None) -> None:
             draft.mode = ways.by_effort
             draft.merge(ways.by_effort.fields)
             return
-        fitting = [effort for effort, tokens in BUDGETS.items() if tokens <= budget]
-        _reason_at(draft, fitting[-1] if fitting else "minimal", ways.by_effort)
+        _reason_at(draft, effort_for(budget), ways.by_effort)
     else:
         draft.refuse("thinking_budget", "it needs a number of tokens", "give one")
 
@@ -148,10 +138,3 @@ def _put_budget(draft: Draft, budget: int, mode: Mode) -> None:
             return
         budget = min(max(budget, _LEAST_BUDGET), most)
     _reason_with(draft, budget, mode)
-
-
-def _nearest(effort: str, known: tuple[str, ...]) -> str:
-    if effort in known:
-        return effort
-    wanted = _EFFORTS.index(effort)
-    return min(known, key=lambda each: (abs(_EFFORTS.index(each) - wanted), -_EFFORTS.index(each)))

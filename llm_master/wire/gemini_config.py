@@ -4,8 +4,8 @@ The parameters that become ``generationConfig``: limits, sampling, stop sequence
 
 from __future__ import annotations
 
-from llm_master.draft import LIMITS
 from llm_master.errors import InvalidRequestError
+from llm_master.params import LIMITS
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys
 
 __all__ = ["write_config"]

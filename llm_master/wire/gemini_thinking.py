@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_master.efforts import advice
+from llm_master.efforts import advice, effort_for, nearest
 from llm_master.errors import InvalidRequestError
 from llm_master.wire.gemini_draft import Draft, camel_keys
 
@@ -67,7 +67,7 @@ def _from_effort(draft: Draft, name: str, effort: Any) -> dict[str, Any]:
     if _cannot_think(draft, name):
         return {}
     if draft.rules.thinking == "level":
-        return {"thinkingLevel": _nearest(effort, draft.rules.levels).upper(), "includeThoughts": True}
+        return {"thinkingLevel": _level(effort, draft), "includeThoughts": True}
     least, most = draft.rules.budget
     return {"thinkingBudget": min(max(BUDGETS[effort], least), most), "includeThoughts": True}
 
@@ -82,9 +82,7 @@ def _from_budget(draft: Draft, name: str, budget: Any) -> dict[str, Any]:
     if draft.rules.thinking == "level":
         if budget == -1:
             return {"includeThoughts": True}
-        fitting = [effort for effort, tokens in BUDGETS.items() if tokens <= budget]
-        level = _nearest(fitting[-1] if fitting else "minimal", draft.rules.levels)
-        return {"thinkingLevel": level.upper(), "includeThoughts": True}
+        return {"thinkingLevel": _level(effort_for(budget, BUDGETS), draft), "includeThoughts": True}
     least, most = draft.rules.budget
     if budget != -1 and not least <= budget <= most:
         draft.refuse(name, f"{budget} is not between {least} and {most}", "change it, or give -1")
@@ -157,7 +155,6 @@ def _switch_off(draft: Draft, name: str) -> dict[str, Any]:
     return {"thinkingBudget": rules.budget[0]}
 
 
-def _nearest(effort: str, levels: tuple[str, ...]) -> str:
-    """The level of that name, or the one that is nearest; of two that are equally near the stronger."""
-    wanted = _EFFORTS.index(effort)
-    return min(levels, key=lambda level: (abs(_EFFORTS.index(level) - wanted), -_EFFORTS.index(level)))
+def _level(effort: str, draft: Draft) -> str:
+    levels = draft.rules.levels
+    return (nearest(effort, levels) or levels[0]).upper()

@@ -4,14 +4,15 @@ Parameters on their way out: renamed, checked against what the server takes, or 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from llm_master.classes import Request
-from llm_master.efforts import advice
-from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.errors import InvalidRequestError
+from llm_master.params import LIMITS
+from llm_master.refusals import Refusals
 from llm_master.rows import ChatDialect
-from llm_master.wire.openai_chat_plan import LIMITS, Plan
+from llm_master.wire.openai_chat_effort import settle_reasoning
+from llm_master.wire.openai_chat_plan import Plan
 from llm_master.wire.openai_chat_schema import fit_format, fit_tool
 
 __all__ = ["STANDARD", "settle"]
@@ -40,39 +41,9 @@ STANDARD = frozenset(
 
 _RESERVED = ("model", "messages", "stream")
 _TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-#: Efforts from weakest to strongest; ``default`` is Groq's word for the middle.
-_LADDER = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "default": 3, "high": 4, "xhigh": 5, "max": 6}
 # Values that say what happens anyway: left out without a word where the parameter is not taken.
 _NO_OP = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False, "logit_bias": {}}
 _NO_OP_REASONING = {**_NO_OP, "temperature": 1, "top_p": 1}
-
-
-class _Refusals:
-    """Raises for a parameter that cannot be taken, or notes it where the caller lets it be dropped."""
-
-    __slots__ = ("_request", "left_out")
-
-    def __init__(self, request: Request, left_out: list[str]) -> None:
-        self._request = request
-        self.left_out = left_out
-
-    def refuse(self, parameter: str, why: str, instead: str, entry: str | None = None) -> None:
-        """
-        Refuse a parameter.
-
-        Args:
-            why: the words after ``does not take PARAMETER``.
-            instead: the nearest thing that is taken.
-            entry: what stands in ``dropped``, the parameter's name if None.
-        """
-        request = self._request
-        if not request.drop_params:
-            raise UnsupportedParameterError(
-                f"{request.provider}/{request.model} does not take {parameter}{why}; {instead},"
-                " or pass drop_params=True",
-                parameter=parameter,
-            )
-        self.left_out.append(entry or parameter)
 
 
 def settle(params: dict[str, Any], request: Request, plan: Plan, left_out: list[str]) -> dict[str, Any]:
@@ -88,11 +59,11 @@ def settle(params: dict[str, Any], request: Request, plan: Plan, left_out: list[
         InvalidRequestError: parameters contradict each other.
     """
     dialect = plan.dialect
-    refusals = _Refusals(request, left_out)
+    refusals = Refusals(request, left_out)
     given = {name: value for name, value in params.items() if value is not None or name not in STANDARD}
     extra = given.pop("extra_body", None)
     _check(given, extra, request)
-    _one_limit(given, request)
+    refusals.one_limit(given)
     if "stop_sequences" in given:
         given["stop"] = given.pop("stop_sequences")
     if given.get("tool_choice") == "any":
@@ -100,19 +71,13 @@ def settle(params: dict[str, Any], request: Request, plan: Plan, left_out: list[
     if not given.get("tools", True):
         for name in _TOOLS:
             given.pop(name, None)
-    reasoning = _settle_effort(given, dialect, refusals)
+    reasoning = settle_reasoning(given, dialect, refusals)
     reasoning = _settle_tools(given, dialect, refusals, reasoning=reasoning)
     _settle_drops(given, dialect, refusals, reasoning=reasoning)
-    _settle_clamps(given, dialect, refusals)
+    refusals.clamp(given, dialect.clamp)
     _settle_schemas(given, dialect)
     _settle_stream_options(given, request, left_out)
-    body = {plan.renames.get(name, name): value for name, value in given.items()}
-    if len(body) != len(given):
-        twice = sorted(name for name in given if plan.renames.get(name, name) != name and plan.renames[name] in given)
-        raise InvalidRequestError(
-            f"{request.provider}/{request.model}: {', '.join(twice)} and what the server calls it are both given;"
-            " give one"
-        )
+    body = refusals.renamed(given, plan.renames)
     return {**body, **extra} if extra else body
 
 
@@ -128,54 +93,7 @@ def _check(given: dict[str, Any], extra: Any, request: Request) -> None:
         )
 
 
-def _one_limit(given: dict[str, Any], request: Request) -> None:
-    """Bring the synonyms of the output limit under its canonical name."""
-    found = {name: given.pop(name) for name in LIMITS if name in given}
-    if not found:
-        return
-    values = list(found.values())
-    if any(value != values[0] for value in values):
-        raise InvalidRequestError(
-            f"{request.provider}/{request.model}: {' and '.join(found)} are the same limit but differ; give one"
-        )
-    given["max_tokens"] = values[0]
-
-
-def _settle_effort(given: dict[str, Any], dialect: ChatDialect, refusals: _Refusals) -> bool:
-    """Translate the effort; whether the model will reason."""
-    if given.get("tools") and dialect.tools_effort is not None:
-        given.setdefault("reasoning_effort", dialect.tools_effort)
-    effort = given.get("reasoning_effort")
-    if effort is None:
-        return dialect.reasons
-    known = dialect.efforts
-    if known == ():
-        del given["reasoning_effort"]
-        refusals.refuse("reasoning_effort", "", "this model has no such setting: leave it out")
-        return dialect.reasons
-    taken = effort
-    if known is not None and not (isinstance(effort, str) and (effort in known or effort in dialect.effort_rename)):
-        nearest = _nearest(effort, known)
-        if nearest is None:
-            del given["reasoning_effort"]
-            refusals.refuse("reasoning_effort", f"={effort!r}", advice(effort, known))
-            return dialect.reasons
-        refusals.left_out.append(f"reasoning_effort={effort}->{nearest}")
-        taken = nearest
-    given["reasoning_effort"] = dialect.effort_rename.get(taken, taken) if isinstance(taken, str) else taken
-    return bool(taken != "none")
-
-
-def _nearest(effort: Any, known: tuple[str, ...]) -> str | None:
-    """The nearest effort on the ladder; of two the stronger; never from some reasoning to none."""
-    wanted = _LADDER.get(effort) if isinstance(effort, str) else None
-    if wanted is None:
-        return None
-    steps = [name for name in known if name in _LADDER and (name != "none" or wanted == 0)]
-    return min(steps, key=lambda name: (abs(_LADDER[name] - wanted), -_LADDER[name]), default=None)
-
-
-def _settle_tools(given: dict[str, Any], dialect: ChatDialect, refusals: _Refusals, *, reasoning: bool) -> bool:
+def _settle_tools(given: dict[str, Any], dialect: ChatDialect, refusals: Refusals, *, reasoning: bool) -> bool:
     """Refuse what cannot be done with tools; whether the model will still reason."""
     refused = dialect.drop | dialect.drop_reasoning if reasoning else dialect.drop
     if given.get("tools") and "tools" in refused and "tools" not in dialect.drop:
@@ -205,7 +123,7 @@ def _settle_tools(given: dict[str, Any], dialect: ChatDialect, refusals: _Refusa
     return reasoning
 
 
-def _settle_drops(given: dict[str, Any], dialect: ChatDialect, refusals: _Refusals, *, reasoning: bool) -> None:
+def _settle_drops(given: dict[str, Any], dialect: ChatDialect, refusals: Refusals, *, reasoning: bool) -> None:
     refused = dialect.drop | dialect.drop_reasoning if reasoning else dialect.drop
     for name in sorted(refused & given.keys()):
         only_reasoning = name not in dialect.drop
@@ -223,24 +141,6 @@ def _instead(name: str, refused: frozenset[str], dialect: ChatDialect) -> str:
         return "pass reasoning_effort='none'"
     near = difflib.get_close_matches(name, STANDARD - refused - {"extra_body"}, 1, 0.6)
     return f"the nearest it takes is {near[0]}" if near else "leave it out"
-
-
-def _settle_clamps(given: dict[str, Any], dialect: ChatDialect, refusals: _Refusals) -> None:
-    for name, (lowest, highest) in dialect.clamp.items():
-        value = given.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            continue
-        if lowest <= value <= highest:
-            continue
-        bound = lowest if value < lowest else highest
-        nearest = int(bound) if isinstance(value, int) and bound.is_integer() else bound
-        refusals.refuse(
-            name,
-            f"={value:g}",
-            f"it takes {lowest:g} to {highest:g}, nearest {nearest:g}",
-            f"{name}={value:g}->{nearest:g}",
-        )
-        given[name] = nearest
 
 
 def _settle_schemas(given: dict[str, Any], dialect: ChatDialect) -> None:

@@ -4,18 +4,16 @@ A chat dialect made ready for one model: what every call would otherwise look up
 
 from __future__ import annotations
 
+from llm_master.params import LIMITS
 from llm_master.rows import ChatDialect
 
-__all__ = ["LIMITS", "Plan", "plan_for", "takes_prefill"]
-
-#: The names under which callers give the output limit; the first is the canonical one.
-LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+__all__ = ["Plan", "plan_for", "takes_prefill"]
 
 # Parameters that always need a look before they are sent.
 _INSPECTED = frozenset(
     (
         *("model", "messages", "stream", "stream_options", "extra_body", "stop_sequences"),
-        *("reasoning_effort", "response_format", "tools", "tool_choice", "parallel_tool_calls"),
+        *("reasoning_effort", "thinking_budget", "response_format", "tools", "tool_choice", "parallel_tool_calls"),
     )
 )
 

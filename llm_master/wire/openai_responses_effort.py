@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_master.dialect_responses import ResponsesDialect
-from llm_master.efforts import advice
+from llm_master.efforts import advice, effort_for, nearest
 from llm_master.errors import InvalidRequestError
-from llm_master.wire.openai_responses_plan import Refusals
+from llm_master.refusals import Refusals
 
 __all__ = ["settle_reasoning"]
-
-# Efforts from weakest to strongest.
-_LADDER = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "default": 3, "high": 4, "xhigh": 5, "max": 6}
-# Effort -> the tokens that it stands for where a budget is given: this API has no budgets.
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 65536}
 
 
 def settle_reasoning(given: dict[str, Any], dialect: ResponsesDialect, refusals: Refusals) -> bool:
@@ -84,12 +79,10 @@ def _effort_for(budget: Any, parameter: str, refusals: Refusals) -> str | None:
         raise InvalidRequestError(f"{refusals.who}: {parameter} is a number of tokens, not {budget!r}")
     if budget == -1:
         return None  # as much as the model likes
-    effort = "none" if budget == 0 else "minimal"
-    for name, tokens in _BUDGETS.items():
-        if tokens <= budget:
-            effort = name
-    if budget:
-        refusals.note(f"{parameter}={budget}->effort {effort}")
+    if budget == 0:
+        return "none"
+    effort = effort_for(budget)
+    refusals.note(f"{parameter}={budget}->effort {effort}")
     return effort
 
 
@@ -116,18 +109,13 @@ def _fitting(parameter: str, effort: str, dialect: ResponsesDialect, refusals: R
         return None
     if known is None or effort in known or effort in dialect.effort_rename:
         return effort
-    nearest = _nearest(effort, known)
-    if nearest is None:
+    if effort == "none":
+        if not dialect.reasons:
+            return None  # it rests unless it is asked to reason
+        return refusals.least(parameter, known)
+    taken = nearest(effort, known)
+    if taken is None:
         refusals.refuse(parameter, f"={effort!r}", advice(effort, known))
     else:
-        refusals.note(f"{parameter}={effort}->{nearest}")
-    return nearest
-
-
-def _nearest(effort: str, known: tuple[str, ...]) -> str | None:
-    """The nearest effort on the ladder; of two the stronger; never from some reasoning to none."""
-    wanted = _LADDER.get(effort)
-    if wanted is None:
-        return None
-    steps = [name for name in known if name in _LADDER and (name != "none" or wanted == 0)]
-    return min(steps, key=lambda name: (abs(_LADDER[name] - wanted), -_LADDER[name]), default=None)
+        refusals.note(f"{parameter}={effort}->{taken}")
+    return taken

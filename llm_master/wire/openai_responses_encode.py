@@ -11,9 +11,10 @@ import msgspec
 from llm_master.classes import Request
 from llm_master.dialect_responses import ResponsesDialect
 from llm_master.errors import InvalidRequestError
+from llm_master.refusals import Refusals
 from llm_master.wire.openai_responses_input import encode_input
 from llm_master.wire.openai_responses_params import is_stateless, settle, wants_object
-from llm_master.wire.openai_responses_plan import Refusals, plan_for
+from llm_master.wire.openai_responses_plan import plan_for
 
 __all__ = ["encode"]
 

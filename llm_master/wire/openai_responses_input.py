@@ -16,10 +16,11 @@ import msgspec
 
 from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.refusals import Refusals
 from llm_master.wire.openai_responses_items import call_of
 from llm_master.wire.openai_responses_opaque import Item, replayed
 from llm_master.wire.openai_responses_parts import Part, is_item, mark_last, part_of, text_of
-from llm_master.wire.openai_responses_plan import Plan, Refusals
+from llm_master.wire.openai_responses_plan import Plan
 
 __all__ = ["encode_input"]
 

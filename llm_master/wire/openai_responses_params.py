@@ -4,19 +4,18 @@ Parameters on their way out: brought to this API's names, checked against what t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError
+from llm_master.refusals import Refusals
 from llm_master.wire.openai_responses_effort import settle_reasoning
-from llm_master.wire.openai_responses_plan import Plan, Refusals
+from llm_master.wire.openai_responses_plan import Plan
 from llm_master.wire.openai_responses_tools import flat_choice, flat_format, flat_tool, is_forced, search_tool
 
 __all__ = ["is_stateless", "settle", "wants_object"]
 
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _RESERVED = ("model", "input", "messages", "stream")
 _TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -77,17 +76,12 @@ def settle(request: Request, plan: Plan, refusals: Refusals) -> tuple[dict[str, 
     reasons = settle_reasoning(given, dialect, refusals)
     _settle_choice(given, plan, refusals, reasons=reasons)
     _settle_drops(given, plan, refusals, reasons=reasons)
-    _settle_clamps(given, plan, refusals)
+    refusals.clamp(given, dialect.clamp)
     _settle_logprobs(given)
     _settle_text(given, plan, refusals)
     _settle_state(given, plan, stateless=is_stateless(request.params))
     names = {"max_tokens": "max_output_tokens", **dialect.rename}
-    body = {names.get(name, name): value for name, value in given.items()}
-    if len(body) != len(given):
-        twice = sorted(name for name in given if names.get(name, name) != name and names[name] in given)
-        raise InvalidRequestError(
-            f"{refusals.who}: {', '.join(twice)} and what the server calls it are both given; give one"
-        )
+    body = refusals.renamed(given, names)
     for name, value in dialect.defaults.items():
         body.setdefault(name, value)
     return body, extra
@@ -104,12 +98,7 @@ def _check(given: dict[str, Any], extra: Any, refusals: Refusals) -> None:
 
 
 def _synonyms(given: dict[str, Any], refusals: Refusals) -> None:
-    found = {name: given.pop(name) for name in _LIMITS if name in given}
-    values = list(found.values())
-    if any(value != values[0] for value in values):
-        raise InvalidRequestError(f"{refusals.who}: {' and '.join(found)} are the same limit but differ; give one")
-    if values:
-        given["max_tokens"] = values[0]
+    refusals.one_limit(given)
     if "stop_sequences" in given:
         given["stop"] = given.pop("stop_sequences")
     # The names of tools before 2023-11.
@@ -178,24 +167,6 @@ def _settle_drops(given: dict[str, Any], plan: Plan, refusals: Refusals, *, reas
             " while it reasons" if only_reasoning else "",
             "pass reasoning_effort='none'" if can_stop else "leave it out",
         )
-
-
-def _settle_clamps(given: dict[str, Any], plan: Plan, refusals: Refusals) -> None:
-    for name, (lowest, highest) in plan.dialect.clamp.items():
-        value = given.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            continue
-        if lowest <= value <= highest:
-            continue
-        bound = lowest if value < lowest else highest
-        nearest = int(bound) if isinstance(value, int) and bound.is_integer() else bound
-        refusals.refuse(
-            name,
-            f"={value:g}",
-            f"it takes {lowest:g} to {highest:g}, nearest {nearest:g}",
-            f"{name}={value:g}->{nearest:g}",
-        )
-        given[name] = nearest
 
 
 def _include(given: dict[str, Any], entry: str) -> None:

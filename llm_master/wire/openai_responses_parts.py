@@ -12,7 +12,7 @@ from typing import Any
 from llm_master.dialect_responses import ResponsesDialect
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.media import check_data, check_url, is_address
-from llm_master.wire.openai_responses_plan import Refusals
+from llm_master.refusals import Refusals
 
 __all__ = ["Part", "is_item", "mark_last", "part_of", "text_of"]
 

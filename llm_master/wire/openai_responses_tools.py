@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_master.dialect_responses import ResponsesDialect
 from llm_master.errors import InvalidRequestError
-from llm_master.wire.openai_responses_plan import Refusals
+from llm_master.refusals import Refusals
 
 __all__ = ["flat_choice", "flat_format", "flat_tool", "is_forced", "search_tool"]
 
