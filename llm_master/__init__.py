@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         ContextWindowError,
         DeadlineExceededError,
         InvalidRequestError,
+        LedgerError,
         LLMError,
         MissingKeyError,
         ModelNotFoundError,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     )
     from llm_master.explanation import Explanation
     from llm_master.fetch_rules import FetchError, FetchPolicy
+    from llm_master.ledger.store import Ledger
     from llm_master.pieces import OperationStream
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
@@ -130,6 +132,8 @@ __all__ = [
     "LLMError",
     "LLMResponse",
     "LLMStream",
+    "Ledger",
+    "LedgerError",
     "Limit",
     "MissingKeyError",
     "ModelConfig",
@@ -202,7 +206,8 @@ _HOMES = {
                 "APIConnectionError APITimeoutError AuthenticationError BadRequestError "
                 "BudgetExceededError ConfigurationError ContentModerationError ContentPolicyError ContextWindowError "
                 "DeadlineExceededError "
-                "InvalidRequestError LLMError MissingKeyError ModelNotFoundError NotFoundError OverloadedError "
+                "InvalidRequestError LLMError LedgerError MissingKeyError ModelNotFoundError NotFoundError "
+                "OverloadedError "
                 "PermissionDeniedError ProviderError QuotaExceededError RateLimitError ResponseError "
                 "ResponseTooLargeError ServerError StreamInterrupted StructuredOutputError ToolArgumentsError "
                 "ToolLoopError UnsupportedParameterError"
@@ -217,6 +222,7 @@ _HOMES = {
         ),
         ("explanation", "Explanation"),
         ("fetch_rules", "FetchError FetchPolicy"),
+        ("ledger.store", "Ledger"),
         ("pieces", "OperationStream"),
         ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),

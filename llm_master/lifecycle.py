@@ -4,13 +4,17 @@ Opening and closing of what holds connections, with an event loop and without.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Closing"]
+    from llm_master.events import CallEvent
+    from llm_master.policy.balance import DeploymentHealth
+
+__all__ = ["Closing", "Watched"]
 
 
 class Closing:
@@ -39,3 +43,28 @@ class Closing:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class Watched:
+    """What can be seen of a client from outside while it works."""
+
+    _engine: Any
+    _listeners: list[Callable[[CallEvent], Any]]
+
+    def on_event(self, callback: Callable[[CallEvent], Any]) -> Callable[[], None]:
+        """
+        Have every ``CallEvent`` of this client's calls told to a function, as it happens.
+
+        The function is called in the event loop of the call and must be quick. Calling what is returned ends it.
+        """
+        self._listeners.append(callback)
+
+        def stop() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return stop
+
+    def health(self) -> dict[str, tuple[DeploymentHealth, ...]]:
+        """By model name, for those asked for so far: calls in flight, latency and breaker of each deployment."""
+        return {} if self._engine is None else self._engine.admission.health()

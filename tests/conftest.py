@@ -23,6 +23,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().endswith(_ENDINGS) or name in _OURS:
             monkeypatch.delenv(name)
+    # Nor writes into their ledger.
+    monkeypatch.setenv("LLM_MASTER_LEDGER", "off")
 
 
 @pytest.fixture(autouse=True)

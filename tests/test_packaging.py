@@ -62,6 +62,8 @@ PUBLIC = [
     "LLMError",
     "LLMResponse",
     "LLMStream",
+    "Ledger",
+    "LedgerError",
     "Limit",
     "MissingKeyError",
     "ModelConfig",

@@ -1,0 +1,236 @@
+"""
+Every call of a client is in the ledger: what was answered, what failed, what was left, and what it cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import faults
+from support.behaviours import hold, ok, status
+from support.fault_server import FaultServer
+
+from llm_master import (
+    ConfigurationError,
+    Ledger,
+    LedgerError,
+    LLMConfig,
+    ModelConfig,
+    ProviderError,
+    QueryLLM,
+    RetryPolicy,
+    Usage,
+)
+from llm_master.policy.limits import MemoryLimiter
+
+HI = "Hi, my password is swordfish"
+PRICED = ModelConfig(input_price_per_million=1.0, output_price_per_million=10.0)
+
+
+def client(server: FaultServer, ledger: Any, **options: Any) -> QueryLLM:
+    return QueryLLM(
+        LLMConfig(openai_api_key="sk-ledger-0123456789", base_urls={"openai": server.url}),
+        registry={"gpt-4o-mini": PRICED, "gpt-4.1": PRICED},
+        retry=RetryPolicy(max_attempts=2, base_delay=0.001, max_delay=0.002),
+        limiter=MemoryLimiter(),
+        ledger=ledger,
+        **options,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "kept" / "usage.sqlite3"
+
+
+def rows(path: Path, table: str = "calls") -> list[dict[str, Any]]:
+    order = "seq" if table == "calls" else "call_id, number"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY {order}")]
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(asyncio.wait_for(work, 30))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_strict_row_is_there_before_the_answer(stream: bool, path: Path, fault_server: FaultServer) -> None:
+    fault_server.script([ok("whole", usage=Usage(11, 7))])
+
+    async def main() -> Any:
+        llm = client(fault_server, Ledger(path, mode="strict"))
+        answer = await llm.query("gpt-4o-mini", HI, stream=stream, tags=["team-a", "night"])
+        if stream:
+            assert await answer.text() == "whole"
+            answer = answer.response
+        # Nothing was closed or flushed so far.
+        found = rows(path), rows(path, "attempts"), answer
+        await llm.aclose()
+        return found
+
+    (call,), (attempt,), answer = run(main())
+    assert call["id"] == answer.call_id == attempt["call_id"]
+    assert (call["model_asked"], call["model"], call["provider"], call["outcome"]) == (
+        *("gpt-4o-mini", "gpt-4o-mini", "openai", "ok"),
+    )
+    assert (call["input_tokens"], call["output_tokens"], call["usage_estimated"]) == (11, 7, 0)
+    assert (call["cost"], call["cost_complete"]) == (81_000_000, 1)  # (11 x 1 + 7 x 10) / 1e6 USD
+    assert (call["tags"], call["streamed"], call["attempts"], call["fallback"]) == (
+        *('["team-a","night"]', int(stream), 1, 0),
+    )
+    assert (call["bytes_sent"], call["bytes_received"] > 0) == (len(fault_server.requests[0].body), True)
+    assert (call["ttft_us"] is not None) == stream
+    assert 0 < attempt["latency_us"] <= call["latency_us"]
+    assert call["contents"] is None
+    assert {tag["tag"] for tag in rows_of_tags(path)} == {"team-a", "night"}
+
+
+def rows_of_tags(path: Path) -> list[dict[str, Any]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [{"tag": tag} for (tag,) in connection.execute("SELECT tag FROM call_tags")]
+
+
+def test_failures_fallbacks_and_what_was_left_are_rows_too(path: Path, fault_server: FaultServer) -> None:
+    fault_server.script(
+        [
+            *(status(503), status(503)),
+            *(status(503), status(503), ok("from the other", usage=Usage(5, 3))),
+            faults.stall_mid_stream(2, text=("one ", "two ", "three")),
+            faults.cut_mid_stream(2, text=("one ", "two ", "three")),
+            hold(),
+        ]
+    )
+
+    async def main() -> None:
+        async with client(fault_server, Ledger(path)) as llm:
+            with pytest.raises(ProviderError):
+                await llm.query("gpt-4o-mini", HI)
+            await llm.query("gpt-4o-mini", HI, fallback_model="gpt-4.1")
+            stream = await llm.query("gpt-4o-mini", HI, stream=True)
+            async for _text in stream:
+                break
+            await stream.aclose()
+            stream = await llm.query("gpt-4o-mini", HI, stream=True)
+            with pytest.raises(ProviderError):
+                async for _text in stream:
+                    pass
+            task = asyncio.ensure_future(llm.query("gpt-4o-mini", HI))
+            while len(fault_server.requests) < 8:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    run(main())
+    calls = rows(path)
+    assert [(row["outcome"], row["error"], row["attempts"], row["fallback"]) for row in calls] == [
+        ("error", "OverloadedError", 2, 0)
+        if calls[0]["error"] == "OverloadedError"
+        else ("error", "ServerError", 2, 0),
+        ("ok", None, 3, 1),
+        ("cancelled", None, 1, 0),
+        ("interrupted", "StreamInterrupted", 1, 0),
+        ("cancelled", "CancelledError", 1, 0),
+    ]
+    assert [(row["cost"], row["usage_estimated"]) for row in calls[:2]] == [(0, 0), (35_000_000, 0)]
+    for row in calls[2:]:
+        assert row["usage_estimated"] == 1
+        assert row["cost"] == row["input_tokens"] * 10**6 + row["output_tokens"] * 10**7
+    attempts = rows(path, "attempts")
+    assert [row["outcome"] for row in attempts] == [
+        *("error", "error", "error", "error", "ok", "cancelled", "interrupted", "cancelled"),
+    ]
+    assert sum(row["cost"] for row in attempts) == sum(row["cost"] for row in calls)
+    assert b"swordfish" not in path.read_bytes()
+    assert b"sk-ledger" not in path.read_bytes()
+
+
+def test_other_operations_are_rows_of_their_kind(path: Path, fault_server: FaultServer) -> None:
+    async def main() -> Any:
+        async with client(fault_server, Ledger(path)) as llm:
+            return await llm.embed("openai/text-embedding-3-small", ["one", "two"])
+
+    try:
+        found = run(main())
+    except ProviderError:
+        found = None
+    (call,) = rows(path)
+    assert call["kind"] == "embed"
+    assert (call["outcome"] == "ok") == (found is not None)
+
+
+def test_a_kept_answer_costs_nothing(path: Path, fault_server: FaultServer) -> None:
+    fault_server.script([ok("whole", usage=Usage(11, 7))])
+
+    async def main() -> None:
+        async with client(fault_server, Ledger(path), cache="memory") as llm:
+            for _ in range(2):
+                await llm.query("gpt-4o-mini", HI)
+
+    run(main())
+    first, second = rows(path)
+    assert (first["cached"], first["cost"], first["input_tokens"]) == (0, 81_000_000, 11)
+    assert (second["cached"], second["cost"], second["input_tokens"], second["price_source"]) == (1, 0, 0, "cache")
+
+
+def test_contents_are_kept_when_asked_for(path: Path, fault_server: FaultServer) -> None:
+    fault_server.script([ok("whole")])
+
+    async def main() -> None:
+        async with client(fault_server, Ledger(path, contents=True)) as llm:
+            await llm.query("gpt-4o-mini", HI)
+
+    run(main())
+    assert rows(path)[0]["contents"] == f'{{"messages":[{{"role":"user","content":"{HI}"}}],"content":"whole"}}'
+
+
+def test_a_ledger_that_cannot_be_written_serves_or_refuses(tmp_path: Path, fault_server: FaultServer) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    fault_server.script([ok("whole"), ok("whole")])
+
+    async def main(ledger: Any) -> Any:
+        async with client(fault_server, ledger) as llm:
+            return await llm.query("gpt-4o-mini", HI)
+
+    assert run(main(Ledger(file / "usage.sqlite3"))).content == "whole"
+    strict = run(main(Ledger(file / "other.sqlite3", mode="strict")))
+    assert strict.content == "whole"
+    assert any("ledger" in note for note in strict.notes)
+    with pytest.raises(LedgerError):
+        run(main(Ledger(file / "third.sqlite3", on_failure="refuse")))
+    assert len(fault_server.requests) == 2
+
+
+def test_a_call_by_default_goes_where_the_environment_says(
+    path: Path, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(ledger: Any) -> None:
+        async with client(fault_server, ledger) as llm:
+            await llm.query("gpt-4o-mini", HI)
+
+    monkeypatch.setenv("LLM_MASTER_LEDGER", str(path))
+    run(main("off"))
+    assert not path.exists()
+    run(main(None))
+    run(main("strict"))
+    assert len(rows(path)) == 2
+    monkeypatch.setenv("LLM_MASTER_LEDGER", "off")
+    run(main(None))
+    assert len(rows(path)) == 2
+    with pytest.raises(ConfigurationError, match="ledger='always'"):
+        run(main("always"))
+
+
+def test_looking_at_a_call_writes_nothing(path: Path, fault_server: FaultServer) -> None:
+    async def main() -> None:
+        async with client(fault_server, Ledger(path)) as llm:
+            llm.explain("gpt-4o-mini", HI)
+
+    run(main())
+    assert not path.exists()
