@@ -47,7 +47,7 @@ class Marks:
 
     def begin(self) -> None:
         """Be somebody new, with nothing open."""
-        self._holder = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._holder = f"{_here()} {os.getpid()} {secrets.token_hex(8)}"
         self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
 
@@ -70,14 +70,17 @@ class Marks:
         with self.gate:
             connection = self._open()
             with transaction(connection):
+                found = connection.execute("SELECT holder, expires FROM forwarding WHERE target = ?", (self.target,))
+                holder, expires = found.fetchone() or (None, 0)
                 # A time far ahead is of a clock that has been set back since.
-                return bool(
-                    connection.execute(
-                        "UPDATE forwarding SET holder = ?1, expires = ?2 WHERE target = ?3"
-                        " AND (holder IS NULL OR holder = ?1 OR expires <= ?4 OR expires > ?5)",
-                        (self._holder, now + lease, self.target, now, now + 2 * lease),
-                    ).rowcount
+                holds = holder is not None and now < expires <= now + 2 * lease
+                if holds and holder != self._holder and not _has_died(str(holder)):
+                    return False
+                connection.execute(
+                    "UPDATE forwarding SET holder = ?, expires = ? WHERE target = ?",
+                    (self._holder, now + lease, self.target),
                 )
+                return True
 
     def release(self) -> None:
         """Let another process forward."""
@@ -167,6 +170,30 @@ class Marks:
             bounds,
         )
         return [_clean(row) for row in found]
+
+
+def _here() -> str:
+    """Where a process's number means something: this machine, or this container of it."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # no file
+    except OSError:
+        space = ""
+    return f"{os.uname().nodename}/{space}".replace(" ", "_")
+
+
+def _has_died(holder: str) -> bool:
+    """Whether a holder is a process of this machine that is no more, so that nobody has to wait for its lease."""
+    place, _, rest = holder.partition(" ")
+    number = rest.partition(" ")[0]
+    if place != _here() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's
+        return False
+    return False
 
 
 def _clean(row: Any) -> tuple[Any, ...]:

@@ -113,8 +113,12 @@ class Database:
                 )
             self._connection = self._pool.getconn(timeout=self._connect)
             self._socket = socket.socket(fileno=os.dup(self._connection.fileno()))
-            with self._in_time(self._connection) as connection:
-                self._identity = self._upgraded(connection)
+            try:
+                with self._in_time(self._connection) as connection:
+                    self._identity = self._upgraded(connection)
+            except BaseException:
+                self.leave()
+                raise
         return self._connection
 
     def send(self, batch: Batch) -> None:
