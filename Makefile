@@ -9,7 +9,7 @@ override Q := $(value Q)
 override M := $(value M)
 export Q M
 
-.PHONY: help ask test lint bench soak lock docs clean question aimock venv-run venv-dev
+.PHONY: help ask test lint bench soak kill9 budgets lock docs clean question aimock venv-run venv-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,12 @@ bench: venv-dev ## measure the cost of a call beside its peers; writes benchmark
 
 soak: venv-dev ## a minute of calls to a provider that fails in every way; fails when one is lost
 	@$(BIN)/python -W error tools/soak.py
+
+kill9: venv-dev ## kill processes under load; fails when a call that was answered is not in the ledger
+	@$(BIN)/python -W error tools/kill9.py
+
+budgets: venv-dev ## eight processes spend from one budget at once; fails when it is overrun
+	@$(BIN)/python -W error tools/budget_run.py
 
 lock: venv-dev ## write the hashed locks from setup.cfg; UPGRADE=1 takes the newest versions
 	@$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)

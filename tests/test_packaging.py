@@ -58,16 +58,19 @@ PUBLIC = [
     "Image",
     "ImageEvent",
     "InvalidRequestError",
+    "Job",
     "LLMConfig",
     "LLMError",
     "LLMResponse",
     "LLMStream",
+    "LLM_Usage",
     "Ledger",
     "LedgerError",
     "Limit",
     "MissingKeyError",
     "ModelConfig",
     "ModelNotFoundError",
+    "ModelPricing",
     "ModelRegistry",
     "ModerationResponse",
     "ModerationResult",
@@ -76,6 +79,7 @@ PUBLIC = [
     "OperationStream",
     "OverloadedError",
     "PermissionDeniedError",
+    "PriceReport",
     "ProviderError",
     "QueryLLM",
     "QuotaExceededError",
@@ -112,6 +116,9 @@ PUBLIC = [
     "UsageEvent",
     "__version__",
     "add_provider",
+    "get_model_pricing",
+    "init_model_pricing",
+    "set_model_pricing",
 ]
 
 
@@ -280,7 +287,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: zipfile.ZipFi
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "llm_master").rglob("*")
-        if path.suffix in (".py", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".json", ".sql") or path.name == "py.typed"
     }
     assert {"llm_master/py.typed", "llm_master/catalogue/providers.json", "llm_master/__init__.py"} <= package
     assert inside == package
