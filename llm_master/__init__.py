@@ -84,6 +84,14 @@ if TYPE_CHECKING:
     from llm_master.explanation import Explanation
     from llm_master.fetch_rules import FetchError, FetchPolicy
     from llm_master.ledger.store import Ledger
+    from llm_master.metering import (
+        LLM_Usage,
+        ModelPricing,
+        PriceReport,
+        get_model_pricing,
+        init_model_pricing,
+        set_model_pricing,
+    )
     from llm_master.pieces import OperationStream
     from llm_master.policy.breaker import BreakerPolicy
     from llm_master.policy.deadline import Timeouts
@@ -95,6 +103,7 @@ if TYPE_CHECKING:
     from llm_master.settings_parts import CacheSettings, Deployment
     from llm_master.stream import LLMStream
     from llm_master.tools import ToolResult, ToolRun
+    from llm_master.tracking import Job
 
 __all__ = [
     "APIConnectionError",
@@ -128,16 +137,19 @@ __all__ = [
     "Image",
     "ImageEvent",
     "InvalidRequestError",
+    "Job",
     "LLMConfig",
     "LLMError",
     "LLMResponse",
     "LLMStream",
+    "LLM_Usage",
     "Ledger",
     "LedgerError",
     "Limit",
     "MissingKeyError",
     "ModelConfig",
     "ModelNotFoundError",
+    "ModelPricing",
     "ModelRegistry",
     "ModerationResponse",
     "ModerationResult",
@@ -146,6 +158,7 @@ __all__ = [
     "OperationStream",
     "OverloadedError",
     "PermissionDeniedError",
+    "PriceReport",
     "ProviderError",
     "QueryLLM",
     "QuotaExceededError",
@@ -182,6 +195,9 @@ __all__ = [
     "UsageEvent",
     "__version__",
     "add_provider",
+    "get_model_pricing",
+    "init_model_pricing",
+    "set_model_pricing",
 ]
 
 __version__ = "0.1.0"
@@ -224,6 +240,10 @@ _HOMES = {
         ("fetch_rules", "FetchError FetchPolicy"),
         ("ledger.store", "Ledger"),
         ("pieces", "OperationStream"),
+        (
+            "metering",
+            "LLM_Usage ModelPricing PriceReport get_model_pricing init_model_pricing set_model_pricing",
+        ),
         ("policy.breaker", "BreakerPolicy"),
         ("policy.deadline", "Timeouts"),
         ("policy.hedge", "HedgePolicy"),
@@ -234,6 +254,7 @@ _HOMES = {
         ("settings_parts", "CacheSettings Deployment"),
         ("stream", "LLMStream"),
         ("tools", "ToolResult ToolRun"),
+        ("tracking", "Job"),
     )
     for name in names.split()
 }

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.behaviours import ok
 
-from llm_master import ConfigurationError, LLMConfig, LLMResponse, QueryLLM, Usage, metering
+from llm_master import ConfigurationError, LLMConfig, LLMResponse, ModelConfig, QueryLLM, Usage, metering
 from llm_master.classes import Attempt
 from llm_master.metering import (
     LLM_Usage,
@@ -457,3 +458,37 @@ def test_the_directory_of_the_environment_is_read_once(tmp_path, monkeypatch, ca
                 llm.query_sync("gpt-4o-mini", "Hi")
     assert get_model_pricing("p", "m").is_valid
     assert len([each for each in caplog.messages if "p.csv:3" in each]) == 1
+
+
+# The cost of calls ----------------------------------------------------------------------------------------------------
+
+
+def asked(server, **options):
+    config = LLMConfig(openai_api_key="sk-x", base_urls={"openai": server.url})
+    with QueryLLM(config, **options) as llm:
+        return llm.query_sync("gpt-4o-mini", "Hi")
+
+
+def test_calls_cost_what_the_file_says(tmp_path, fault_server):
+    fault_server.default = ok(usage=Usage(100, 20, cached_tokens=40))
+    shipped = asked(fault_server).cost
+    write(tmp_path, "p.csv", HEADER, "OpenAI,,GPT-4o-mini,1000,10,2000")
+    init_model_pricing(tmp_path)
+    assert asked(fault_server).cost == Decimal("0.1004")
+    assert shipped not in (None, Decimal("0.1004"))
+    set_model_pricing("openai", "gpt-4o-mini", 0, 0)
+    assert asked(fault_server).cost == 0
+
+
+def test_an_entry_of_the_registry_beats_a_file_and_a_reported_cost_beats_all(fault_server):
+    set_model_pricing("openai", "gpt-4o-mini", 1000, 2000)
+    registry = {"gpt-4o-mini": ModelConfig(input_price_per_million=1, output_price_per_million=0)}
+    fault_server.default = ok(usage=Usage(1_000_000, 0))
+    assert asked(fault_server, registry=registry).cost == 1
+    response = asked(fault_server)
+    assert response.cost == 1000
+    response.reported_cost = Decimal("0.5")
+    assert response.cost == Decimal("0.5")
+    usage = LLM_Usage.for_model("openai", "gpt-4o-mini")
+    usage.add(response)
+    assert (usage.total_reported_cost, usage.total_cost) == (Decimal("0.5"), 1000.0)
