@@ -18,13 +18,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("redaction", "retry_after", "pictures", "exits", "key_variables", "late", "money"),
     ("errors", "built", "cost"),
-    ("media", "books"),
+    ("media", "books", "per_model"),
     (
         *("classes", "classify", "config", "rows", "params", "image_input", "fetch_rules", "catalogue", "toml_lines"),
         *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
         "price_files",
     ),
-    ("answers", "file_input", "draft", "bodies", "metering", "tracking", "telemetry", "prices"),
+    ("answers", "file_input", "draft", "bodies", "metering", "tracking", "prices"),
     (
         "addresses",
         "drawing",
@@ -52,7 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("target", "stream", "pools", "settings", "limiting"),
     ("record", "spending", "state", "operating", "tokenizer", "pieces"),
     ("admission", "sources", "custom", "blocking", "providers", "flights", "clients"),
-    ("base_provider", "chain", "saving"),
+    ("base_provider", "chain", "saving", "telemetry"),
     ("resume", "assembly", "arguments", "lifecycle", "tools", "operation_calls", "stand_ins"),
     ("explain", "operation_streams"),
     ("explain_operations",),
