@@ -71,11 +71,12 @@ class Runs:
         url: the provider.
         postgres: the database's address.
         seed: of the moments.
+        longest: seconds that a child makes calls at most.
     """
 
-    def __init__(self, folder: Path, url: str, postgres: str, seed: str) -> None:
+    def __init__(self, folder: Path, url: str, postgres: str, seed: str, longest: float = 1.0) -> None:
         self.path = folder / "usage.sqlite3"
-        self.url, self.postgres = url, postgres
+        self.url, self.postgres, self.longest = url, postgres, longest
         self.chance = random.Random(seed)  # noqa: S311  # moments that can be repeated, no secret
         self.seen: set[str] = set()
         self.table: list[tuple[int, int, int, float]] = []
@@ -86,7 +87,7 @@ class Runs:
         command = [sys.executable, __file__, "--child", self.url, str(self.path)]
         variables = os.environ | {"KILL9_DB": self.postgres}
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=variables) as child:  # noqa: S603  # ourselves
-            seconds = self.chance.uniform(0.02, 1.0)
+            seconds = self.chance.uniform(0.02, self.longest)
             found = self._read(child, seconds)
             child.kill()
             assert child.stdout is not None  # noqa: S101  # a pipe
@@ -185,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", default=str(time.time_ns()))
     parser.add_argument("--faults", type=float, default=0.05)
+    parser.add_argument("--longest", type=float, default=1.0, help="seconds that a child makes calls at most")
     parser.add_argument("--child", nargs=2, metavar=("URL", "PATH"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.child:
@@ -200,7 +202,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         assert provider.stdout is not None  # noqa: S101  # a pipe
         server = stack.enter_context(postgres.Postgres())
-        runs = Runs(folder, provider.stdout.readline().strip(), stack.enter_context(server.database()), given.seed)
+        database = stack.enter_context(server.database())
+        runs = Runs(folder, provider.stdout.readline().strip(), database, given.seed, given.longest)
         for number in range(given.runs):
             trouble(server, number)
             runs.run()

@@ -54,3 +54,9 @@ class Kept:
         self.rows, self.waiting = rows, waiting
         self.settled = False
         self.size = _ROW_BYTES * (1 + len(rows[1])) + len(rows[0][_CONTENTS] or "")
+
+    def told(self, error: LedgerError | None = None) -> None:
+        """Tell who waits, once; the rows may be on their way still."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.done(error)

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from llm_master.errors import LedgerError
-from llm_master.ledger.schema import VERSION_TABLE, missing, statements
+from llm_master.ledger.schema import VERSION_TABLE, missing, revisions, statements
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["BUSY", "identity_of", "is_busy", "open_file", "transaction", "trouble"]
+__all__ = ["BUSY", "identity_of", "is_busy", "leave_moved", "open_file", "transaction", "trouble"]
 
 # Seconds that SQLite itself waits for another process; who waits longer does it in steps, and lets a fork in between.
 BUSY = 0.1
@@ -68,7 +68,7 @@ def _prepare(connection: sqlite3.Connection, path: str, until: float) -> None:
 
     while True:
         try:
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if _lacks(connection, path) == list(revisions("sqlite")):
                 # It has to be asked before the first table, and lets pruning give back room.
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -85,6 +85,13 @@ def _prepare(connection: sqlite3.Connection, path: str, until: float) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection, path: str) -> None:
+    for revision in _lacks(connection, path):
+        for statement in statements("sqlite", revision):
+            connection.execute(statement)
+
+
+def _lacks(connection: sqlite3.Connection, path: str) -> list[str]:
+    """The revisions that the file lacks; looks only, so that a file of another program stays as it is."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     version = None
     if VERSION_TABLE in tables:
@@ -92,9 +99,7 @@ def _upgrade(connection: sqlite3.Connection, path: str) -> None:
         version = found[0] if found else None
     elif tables - {"sqlite_sequence"}:
         raise LedgerError(f"{path} is a database of another program, not a ledger; name another path for the ledger")
-    for revision in missing("sqlite", version, path):
-        for statement in statements("sqlite", revision):
-            connection.execute(statement)
+    return missing("sqlite", version, path)
 
 
 @contextlib.contextmanager
@@ -112,6 +117,14 @@ def identity_of(path: str) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return found.st_dev, found.st_ino
+
+
+def leave_moved(connection: sqlite3.Connection) -> None:
+    """Bring what is in the log into a file that was moved away; SQLite itself does not when it closes such a file."""
+    import sqlite3
+
+    with contextlib.suppress(sqlite3.Error):  # nothing can be done for a file that is gone
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def is_busy(error: Exception) -> bool:

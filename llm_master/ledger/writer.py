@@ -16,6 +16,7 @@ import weakref
 from collections import deque
 from concurrent.futures import wait
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_master.errors import LedgerError
@@ -25,7 +26,7 @@ from llm_master.ledger.insert import insert, mended, rows_of
 from llm_master.ledger.queueing import Companion, Kept, Waiting
 from llm_master.ledger.retention import make_room
 from llm_master.ledger.rows import Make
-from llm_master.ledger.sqlite_file import identity_of, is_busy, open_file, transaction, trouble
+from llm_master.ledger.sqlite_file import identity_of, is_busy, leave_moved, open_file, transaction, trouble
 from llm_master.policy.cache_forks import around_fork
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Writer:
     def _rest(self) -> None:
         """Sleep until there is something to do, and a moment longer for more of it."""
         if self.failure is not None:
-            self._sleep(self.retry)
+            self._pause()
             return
         while True:
             self.idle = True
@@ -181,6 +182,14 @@ class Writer:
             self._wake.clear()
         self.idle = False
         self._sleep(self.gather)
+
+    def _pause(self) -> None:
+        """After a failure the file is left alone for a moment; who commits meanwhile hears of it at once."""
+        end = time.monotonic() + self.retry
+        while not self._stopping and not self._barriers and (left := end - time.monotonic()) > 0:
+            self._sleep(left)
+            self._hurried = False
+            self._build()
 
     def _sleep(self, seconds: float) -> None:
         self._asleep = True
@@ -230,6 +239,8 @@ class Writer:
             return
         self._size += kept.size
         self._kept.append(kept)
+        if self.failure is not None:
+            kept.told(LedgerError(self.failure))
 
     def _refuse(self, waiting: Waiting | None, why: str) -> None:
         self.lose(why)
@@ -240,7 +251,7 @@ class Writer:
         """Commit what is built; whether the file could be written."""
         try:
             if self._kept or self.failure is not None or not self.opened:
-                self._commit(list(self._kept))
+                self._commit(list(islice(self._kept, _AT_ONCE)))
         except Exception as error:  # noqa: BLE001  # whatever it is, the rows are kept and calls go on
             self._failed(trouble(error, self.path))
             return False
@@ -278,9 +289,7 @@ class Writer:
         self.alarm.tell(f"{why}; {self.pending} rows wait, {self.lost} are lost")
         for kept in self._kept:
             # The row stays: the call was made, and costs what it costs.
-            if kept.waiting is not None:
-                kept.waiting.done(LedgerError(why))
-                kept.waiting = None
+            kept.told(LedgerError(why))
 
     def _commit(self, batch: list[Kept]) -> None:
         """One transaction; another process that holds the file is waited for."""
@@ -305,8 +314,7 @@ class Writer:
         for kept in batch:
             self._kept.popleft()
             self._size -= kept.size
-            if kept.waiting is not None:
-                kept.waiting.done()
+            kept.told()
 
     def _insert(self, connection: sqlite3.Connection, batch: list[Kept]) -> None:
         """Insert a batch; a row that SQLite will not take is found and given up, and the others are written."""
@@ -337,6 +345,7 @@ class Writer:
     def _ready(self) -> sqlite3.Connection:
         """The open file, at the level of durability that is asked for; opened again when somebody has replaced it."""
         if self._connection is not None and identity_of(self.path) != self._file:
+            leave_moved(self._connection)
             self._close()
         if self._connection is None:
             self._connection, self._level = open_file(self.path, patience=0.0), "NORMAL"
