@@ -43,6 +43,7 @@ class RedisLimiter(SharedLimiter):
         url: ``redis://``, ``rediss://`` or ``unix://``.
         namespace: the hash tag that all keys begin with.
         timeout: seconds that a command may take, connecting included.
+        patience: the same for one that is about budgets: without an answer the call fails.
         rest: seconds before a store that failed is asked again, by one call first.
         lease: seconds that a place is held without being prolonged.
         at: gives the time instead of the server: seconds, or a key that counts it; for tests.
@@ -59,6 +60,7 @@ class RedisLimiter(SharedLimiter):
         *,
         namespace: str = "llmm",
         timeout: float = 0.1,
+        patience: float = 3.0,
         rest: float = 1.0,
         lease: float = 60.0,
         at: Callable[[], float | str] | None = None,
@@ -67,7 +69,9 @@ class RedisLimiter(SharedLimiter):
     ) -> None:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigurationError("the address of shared limits begins with redis://, rediss:// or unix://")
-        self._store = Store(url, timeout=timeout, rest=rest, lease=lease, at=at, clock=clock, settled=self._told)
+        self._store = Store(
+            url, timeout=timeout, patience=patience, rest=rest, lease=lease, at=at, clock=clock, settled=self._told
+        )
         self._namespace, self._lease = namespace, lease
         super().__init__(clock, rand)
         if at is not None:

@@ -54,7 +54,7 @@ class Store:
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        timeout: seconds that a command may take, connecting included.
+        timeout: seconds that a command may take, connecting included; patience: one that is about budgets.
         rest: seconds before a store that failed is asked again, by one command first.
         lease: seconds that a place is held without being prolonged.
         at: gives the time instead of the server: seconds, or a key that counts it; for tests.
@@ -67,6 +67,7 @@ class Store:
         url: str,
         *,
         timeout: float,
+        patience: float,
         rest: float,
         lease: float,
         at: Callable[[], float | str] | None = None,
@@ -75,6 +76,7 @@ class Store:
     ) -> None:
         self.clock = clock
         self._url, self._timeout, self._rest, self._settled = url, timeout, rest, settled
+        self._patience = patience
         self._lease, self._at = lease, at
         self.failures = 0
         self._begin()
@@ -135,14 +137,17 @@ class Store:
             link.tasks.add(task)
             task.add_done_callback(link.tasks.discard)
             try:
-                await self._wait_for(task)
+                await self._wait_for(task, self._seconds(keys))
             except asyncio.CancelledError:
                 self._leave(task, keys, operation, arguments)
                 raise
             return self._answer(task, link)
 
-    async def _wait_for(self, task: asyncio.Task[Any]) -> None:
-        await asyncio.wait({task}, timeout=self._timeout)
+    def _seconds(self, keys: list[str]) -> float:
+        return self._patience if nothing_of(keys) else self._timeout
+
+    async def _wait_for(self, task: asyncio.Task[Any], seconds: float) -> None:
+        await asyncio.wait({task}, timeout=seconds)
         for _ in range(3):
             # A reply that has arrived counts, however late a busy loop comes to read it.
             if not task.done():
@@ -173,7 +178,7 @@ class Store:
 
     def _leave(self, task: asyncio.Task[Any], keys: list[str], operation: str, arguments: tuple[Any, ...]) -> None:
         """Let a cancelled call's command end by itself, and give back what it may yet reserve."""
-        timer = asyncio.get_running_loop().call_later(self._timeout, task.cancel)
+        timer = asyncio.get_running_loop().call_later(self._seconds(keys), task.cancel)
 
         def ended(done: asyncio.Task[Any]) -> None:
             timer.cancel()
@@ -244,10 +249,11 @@ class Store:
             return
         if link.timer is not None:
             link.timer.cancel()
+        seconds = max((self._seconds(keys) for _, keys, *_ in self._outbox), default=self._timeout)
         if self._outbox:
             self._start_posting(link)
         if link.tasks:
-            await asyncio.wait(link.tasks, timeout=self._timeout)
+            await asyncio.wait(link.tasks, timeout=seconds)
         for task in list(link.tasks):
             task.cancel()
         await asyncio.gather(*link.tasks, return_exceptions=True)
