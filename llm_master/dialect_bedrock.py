@@ -4,13 +4,14 @@ How Bedrock's Converse API is spoken, and what the models behind it take, as dat
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
 from llm_master.built import build
 from llm_master.media import MediaRule
+from llm_master.per_model import PerWord, by_model
 
 __all__ = ["BedrockDialect", "Mode", "Reasoning", "bedrock_profile"]
 
@@ -53,7 +54,7 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     off: dict[str, Any] | None = None
 
 
-class BedrockDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BedrockDialect(PerWord, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     What a model behind ``bedrock`` takes; the defaults are the conservative ones of an unknown model.
 
@@ -121,24 +122,13 @@ class BedrockDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     defaults: dict[str, Any] = {}
     drop: frozenset[str] = frozenset()
     media: dict[str, MediaRule] = {}
-    per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for override in self.per_model.values():
             checked = msgspec.convert(override, BedrockDialect)
             if checked.reasoning is not None and checked.reasoning not in self.reasonings:
                 raise ValueError(f"per_model names the reasoning {checked.reasoning!r}, which is not in reasonings")
-
-    def for_model(self, model: str) -> BedrockDialect:
-        """The dialect as it holds for one model name or ARN, without regard to case."""
-        name = model.lower()
-        fields: dict[str, Any] = {}
-        for pattern in sorted(self.per_model, key=lambda each: (len(each), each)):
-            if re.search(rf"(?<![a-z0-9]){re.escape(pattern)}(?![a-z0-9])", name):
-                override = self.per_model[pattern]
-                checked = msgspec.convert(override, BedrockDialect)
-                fields.update((field, getattr(checked, field)) for field in override)
-        return msgspec.structs.replace(self, per_model={}, **fields) if fields else self
 
     @property
     def reasons(self) -> Reasoning | None:
@@ -146,23 +136,8 @@ class BedrockDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return self.reasonings[self.reasoning] if self.reasoning is not None else None
 
 
-# A name costs some fifty searches, more than the rest of an encode. The entry holds the dialect itself, so that its id
-# cannot come to mean another one.
-_KNOWN: dict[tuple[int, str], tuple[BedrockDialect, BedrockDialect]] = {}
-_MOST = 1024
-
-
-def bedrock_profile(dialect: BedrockDialect, model: str) -> BedrockDialect:
-    """The dialect for a model, made once."""
-    key = (id(dialect), model)
-    known = _KNOWN.get(key)
-    if known is not None:
-        return known[1]
-    if len(_KNOWN) >= _MOST:
-        _KNOWN.clear()
-    found = dialect.for_model(model)
-    _KNOWN[key] = (dialect, found)
-    return found
+bedrock_profile: Callable[[BedrockDialect, str], BedrockDialect] = by_model(BedrockDialect.for_model)
+"""The dialect for a model, made once."""
 
 
 build(BedrockDialect)

@@ -4,18 +4,19 @@ How one server speaks Cohere's chat API, and what its models take, as data.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from llm_master.built import build
 from llm_master.media import MediaRule
+from llm_master.per_model import PerWord, by_model
 
 __all__ = ["CohereDialect", "cohere_profile"]
 
 
-class CohereDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CohereDialect(PerWord, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How one server speaks ``cohere``; the defaults are those of the newest Command model, which an unknown one gets.
 
@@ -73,41 +74,10 @@ class CohereDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     defaults: dict[str, Any] = {}
     drop: frozenset[str] = frozenset()
     media: dict[str, MediaRule] = {}
-    per_model: dict[str, dict[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        for override in self.per_model.values():
-            msgspec.convert(override, CohereDialect)
-
-    def for_model(self, model: str) -> CohereDialect:
-        """The dialect as it holds for one model name, without regard to case."""
-        name = model.lower()
-        fields: dict[str, Any] = {}
-        for pattern in sorted(self.per_model, key=lambda each: (len(each), each)):
-            if re.search(rf"(?<![a-z0-9]){re.escape(pattern)}(?![a-z0-9])", name):
-                override = self.per_model[pattern]
-                checked = msgspec.convert(override, CohereDialect)
-                fields.update((field, getattr(checked, field)) for field in override)
-        return msgspec.structs.replace(self, per_model={}, **fields) if fields else self
 
 
-# A name costs a dozen searches, more than the rest of an encode. The entry holds the dialect itself, so that its id
-# cannot come to mean another one.
-_KNOWN: dict[tuple[int, str], tuple[CohereDialect, CohereDialect]] = {}
-_MOST = 1024
-
-
-def cohere_profile(dialect: CohereDialect, model: str) -> CohereDialect:
-    """The dialect for a model, made once."""
-    key = (id(dialect), model)
-    known = _KNOWN.get(key)
-    if known is not None:
-        return known[1]
-    if len(_KNOWN) >= _MOST:
-        _KNOWN.clear()
-    found = dialect.for_model(model)
-    _KNOWN[key] = (dialect, found)
-    return found
+cohere_profile: Callable[[CohereDialect, str], CohereDialect] = by_model(CohereDialect.for_model)
+"""The dialect for a model, made once."""
 
 
 build(CohereDialect)

@@ -4,18 +4,19 @@ How one server draws, and what its models take, as data.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import msgspec
 
 from llm_master.built import build
+from llm_master.per_model import PerModel
 
 __all__ = ["DrawDialect", "ImagesDialect", "PollingDialect", "State"]
 
 State = Literal["waiting", "done", "failed", "moderated", "missing", "cancelled"]
 
 
-class DrawDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DrawDialect(PerModel, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     What every service of images has in common.
 
@@ -59,24 +60,9 @@ class DrawDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     names: dict[str, str] = {}
     cost: str | None = None
     cost_unit: str = "1"
-    per_model: dict[str, dict[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        for override in self.per_model.values():
-            msgspec.convert(override, type(self))
-
-    def for_model(self, model: str) -> Self:
-        """The dialect as it holds for one model name, without regard to case."""
-        name = model.lower()
-        fields: dict[str, Any] = {}
-        for part in sorted((part for part in self.per_model if part in name), key=lambda each: (len(each), each)):
-            override = self.per_model[part]
-            checked = msgspec.convert(override, type(self))
-            fields.update((field, getattr(checked, field)) for field in override)
-        return msgspec.structs.replace(self, per_model={}, **fields) if fields else self
 
 
-class ImagesDialect(DrawDialect, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ImagesDialect(DrawDialect, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How one server speaks ``openai_images``; the defaults are those of an unknown compatible server.
 
@@ -105,7 +91,7 @@ class ImagesDialect(DrawDialect, frozen=True, kw_only=True, forbid_unknown_field
     edit_drop: frozenset[str] = frozenset()
 
 
-class PollingDialect(DrawDialect, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PollingDialect(DrawDialect, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How one service takes a job, and tells of it.
 

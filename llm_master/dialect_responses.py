@@ -13,6 +13,7 @@ import msgspec
 
 from llm_master.built import build
 from llm_master.media import MediaRule
+from llm_master.per_model import PerModel
 
 __all__ = ["SAMPLING", "ResponsesDialect"]
 
@@ -30,7 +31,7 @@ _OWN_PARAMS = frozenset(
 )
 
 
-class ResponsesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResponsesDialect(PerModel, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How one server speaks ``openai_responses``; the defaults are the conservative ones of an unknown compatible server.
 
@@ -102,25 +103,14 @@ class ResponsesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tools_while_reasoning: bool = False
     only_tools: frozenset[str] = frozenset()
     media: dict[str, MediaRule] = {}
-    per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
-        for field in ("drop", "drop_reasoning"):
-            names: frozenset[str] = getattr(self, field)
-            if "sampling" in names:
-                msgspec.structs.force_setattr(self, field, (names - {"sampling"}) | SAMPLING)
-        for override in self.per_model.values():
-            msgspec.convert(override, ResponsesDialect)
+        super().__post_init__()
+        self.spell_out("sampling", SAMPLING, "drop", "drop_reasoning")
 
-    def for_model(self, model: str) -> ResponsesDialect:
-        """The dialect as it holds for one model name, without regard to case."""
-        name = model.lower()
-        found = max((part for part in self.per_model if part in name), key=lambda part: (len(part), part), default=None)
-        if found is None:
-            return self
-        override = self.per_model[found]
-        checked = msgspec.convert(override, ResponsesDialect)
-        return msgspec.structs.replace(self, per_model={}, **{field: getattr(checked, field) for field in override})
+    def parts_in(self, name: str) -> list[str]:
+        """The longest part that occurs in a name; no other counts."""
+        return super().parts_in(name)[-1:]
 
     def wanted(self, params: Mapping[str, Any]) -> bool:
         """

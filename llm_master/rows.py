@@ -20,6 +20,7 @@ from llm_master.built import build
 from llm_master.errors import ConfigurationError
 from llm_master.key_variables import ALIAS_VARIABLES
 from llm_master.media import MediaRule
+from llm_master.per_model import PerModel
 
 __all__ = ["BudgetRule", "CachingRule", "ChatDialect", "MessagesDialect", "Placeholder", "ProviderRow"]
 
@@ -52,7 +53,7 @@ class BudgetRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     off: dict[str, Any] | None = None
 
 
-class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChatDialect(PerModel, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How one server speaks ``openai_chat``; the defaults are the conservative ones of an unknown compatible server.
 
@@ -133,25 +134,14 @@ class ChatDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     drop_reasoning: frozenset[str] = frozenset()
     tools_effort: str | None = None
     media: dict[str, MediaRule] = {}
-    per_model: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
-        for field in ("drop", "drop_reasoning"):
-            names: frozenset[str] = getattr(self, field)
-            if "sampling" in names:
-                msgspec.structs.force_setattr(self, field, (names - {"sampling"}) | SAMPLING)
-        for override in self.per_model.values():
-            msgspec.convert(override, ChatDialect)
+        super().__post_init__()
+        self.spell_out("sampling", SAMPLING, "drop", "drop_reasoning")
 
-    def for_model(self, model: str) -> ChatDialect:
-        """The dialect as it holds for one model name, without regard to case."""
-        name = model.lower()
-        found = max((part for part in self.per_model if part in name), key=lambda part: (len(part), part), default=None)
-        if found is None:
-            return self
-        override = self.per_model[found]
-        checked = msgspec.convert(override, ChatDialect)
-        return msgspec.structs.replace(self, per_model={}, **{field: getattr(checked, field) for field in override})
+    def parts_in(self, name: str) -> list[str]:
+        """The longest part that occurs in a name; no other counts."""
+        return super().parts_in(name)[-1:]
 
 
 class MessagesDialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

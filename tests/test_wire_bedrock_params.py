@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from support.bedrock_requests import CLAUDE, DIALECT, HI, TOOL, body, call, dropping, refused, request
 
-from llm_master import dialect_bedrock
 from llm_master.classes import Request
 from llm_master.dialect_bedrock import BedrockDialect, bedrock_profile
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
@@ -81,12 +80,6 @@ def test_every_way_to_reason_is_used_and_whole() -> None:
 def test_a_wrong_override_is_found_when_the_row_is_read(override: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"per_model": {"amazon": override}}, BedrockDialect)
-
-
-def test_many_models_do_not_fill_the_memory() -> None:
-    dialect = BedrockDialect(per_model={"x": {"cache": True}})
-    assert all(bedrock_profile(dialect, f"x.m-{number}").cache for number in range(1100))
-    assert len(dialect_bedrock._KNOWN) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from support.cohere_requests import DIALECT, HI, TOOL, body, dropping, refused, request
 
-from llm_master import dialect_cohere
 from llm_master.classes import Request
 from llm_master.dialect_cohere import CohereDialect, cohere_profile
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
@@ -61,12 +60,6 @@ def test_two_dialects_of_one_model_stay_apart() -> None:
 def test_a_wrong_override_is_found_when_the_row_is_read() -> None:
     with pytest.raises(msgspec.ValidationError):
         CohereDialect(per_model={"command": {"thinks": True}})
-
-
-def test_many_models_do_not_fill_the_memory() -> None:
-    dialect = CohereDialect(per_model={"command-r": {"thinking": False}})
-    assert all(cohere_profile(dialect, f"command-r-{number}").thinking is False for number in range(1100))
-    assert len(dialect_cohere._KNOWN) <= 1024
 
 
 @pytest.mark.parametrize(

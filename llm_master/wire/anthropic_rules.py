@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from llm_master.per_model import by_model
 from llm_master.rows import MessagesDialect
 
 __all__ = ["ModelRules", "rules_for", "takes_prefill"]
@@ -35,24 +36,13 @@ class ModelRules(msgspec.Struct, frozen=True):
     system_in_messages: bool
 
 
-# A resolved name costs several hundred substring tests, more than the rest of an encode. The entry holds the dialect
-# itself, so that its id cannot come to mean another one.
-_KNOWN: dict[tuple[int, str], tuple[MessagesDialect, ModelRules]] = {}
-_MOST = 1024
 _LISTS = ("no_sampling", "no_prefill", "no_thinking", "adaptive_thinking", "native_schema")
 
 
+@by_model
 def rules_for(dialect: MessagesDialect, model: str) -> ModelRules:
     """The rules of a model, by the patterns that occur in its name."""
-    key = (id(dialect), model)
-    known = _KNOWN.get(key)
-    if known is not None:
-        return known[1]
-    rules = _resolve(dialect, _known_name(dialect, model.lower().replace(".", "-")))
-    if len(_KNOWN) >= _MOST:
-        _KNOWN.clear()
-    _KNOWN[key] = (dialect, rules)
-    return rules
+    return _resolve(dialect, _known_name(dialect, model.lower().replace(".", "-")))
 
 
 def takes_prefill(dialect: MessagesDialect, model: str) -> bool:

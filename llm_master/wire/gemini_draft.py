@@ -4,31 +4,18 @@ A request body in the making: what is written so far, and what had to be left ou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llm_master.classes import Request
 from llm_master.dialect_gemini import GeminiDialect, GeminiModel
 from llm_master.draft import SCHEMA_TOOL, RequestDraft
+from llm_master.per_model import by_model
 
 __all__ = ["SCHEMA_TOOL", "Draft", "camel", "camel_keys", "merged", "rules_for", "takes_prefill"]
 
-# A name is matched against dozens of patterns. The entry holds the dialect itself, so that its id cannot come to mean
-# another one.
-_KNOWN: dict[tuple[int, str], tuple[GeminiDialect, GeminiModel]] = {}
-_MOST = 1024
-
-
-def rules_for(dialect: GeminiDialect, model: str) -> GeminiModel:
-    """What a model takes, resolved once for a name."""
-    key = (id(dialect), model)
-    known = _KNOWN.get(key)
-    if known is not None:
-        return known[1]
-    rules = dialect.model(model)
-    if len(_KNOWN) >= _MOST:
-        _KNOWN.clear()
-    _KNOWN[key] = (dialect, rules)
-    return rules
+rules_for: Callable[[GeminiDialect, str], GeminiModel] = by_model(GeminiDialect.model)
+"""What a model takes, resolved once for a name."""
 
 
 def takes_prefill(dialect: GeminiDialect, model: str) -> bool:

@@ -5,6 +5,7 @@ A chat dialect made ready for one model: what every call would otherwise look up
 from __future__ import annotations
 
 from llm_master.params import LIMITS
+from llm_master.per_model import by_model
 from llm_master.rows import ChatDialect
 
 __all__ = ["Plan", "plan_for", "takes_prefill"]
@@ -71,13 +72,11 @@ class Plan:
         "plain_text",
         "renames",
         "roles",
-        "source",
         "usage_path",
     )
 
     def __init__(self, source: ChatDialect, model: str) -> None:
         dialect = source.for_model(model) if source.per_model else source
-        self.source = source
         self.dialect = dialect
         roles = {"user", "assistant"}
         if not dialect.single_system:
@@ -113,20 +112,10 @@ class Plan:
         self.marker = None if not heads else b'"%s"' % heads.pop().encode() if len(heads) == 1 else b'"'
 
 
-_PLANS: dict[tuple[int, str], Plan] = {}
-_MOST_PLANS = 1024
-
-
+@by_model
 def plan_for(dialect: ChatDialect, model: str) -> Plan:
     """The plan of a dialect for a model, made once."""
-    key = (id(dialect), model)
-    plan = _PLANS.get(key)
-    if plan is None or plan.source is not dialect:
-        if len(_PLANS) >= _MOST_PLANS:
-            _PLANS.clear()
-        # The plan holds its dialect, so that the id in the key cannot come to mean another one.
-        plan = _PLANS[key] = Plan(dialect, model)
-    return plan
+    return Plan(dialect, model)
 
 
 def takes_prefill(dialect: ChatDialect, model: str) -> bool:

@@ -5,6 +5,7 @@ A dialect made ready for one model.
 from __future__ import annotations
 
 from llm_master.dialect_responses import ResponsesDialect
+from llm_master.per_model import by_model
 
 __all__ = ["Plan", "plan_for", "takes_prefill"]
 
@@ -29,30 +30,19 @@ class Plan:
         cost_path, searches_path: paths in the answer, split at the dots; or None.
     """
 
-    __slots__ = ("cost_path", "dialect", "incomplete", "searches_path", "source")
+    __slots__ = ("cost_path", "dialect", "incomplete", "searches_path")
 
     def __init__(self, source: ResponsesDialect, model: str) -> None:
-        self.source = source
         dialect = self.dialect = source.for_model(model) if source.per_model else source
         self.incomplete = _INCOMPLETE | dialect.finish_reasons
         self.cost_path = tuple(dialect.cost_path.split(".")) if dialect.cost_path else None
         self.searches_path = tuple(dialect.searches_path.split(".")) if dialect.searches_path else None
 
 
-_PLANS: dict[tuple[int, str], Plan] = {}
-_MOST_PLANS = 1024
-
-
+@by_model
 def plan_for(dialect: ResponsesDialect, model: str) -> Plan:
     """The plan of a dialect for a model, made once."""
-    key = (id(dialect), model)
-    plan = _PLANS.get(key)
-    if plan is None or plan.source is not dialect:
-        if len(_PLANS) >= _MOST_PLANS:
-            _PLANS.clear()
-        # The plan holds its dialect, so that the id in the key cannot come to mean another one.
-        plan = _PLANS[key] = Plan(dialect, model)
-    return plan
+    return Plan(dialect, model)
 
 
 def takes_prefill(dialect: ResponsesDialect, model: str) -> bool:  # noqa: ARG001  # every family has this signature
