@@ -108,19 +108,19 @@ class Pricer(msgspec.Struct):
             return _cost(self._own_bill(own, usage), _OWN, None, usage)
         if self.free:
             return _cost(Bill(0, 0, 0, []), _FREE, None, usage)
-        tariff, served = self._tariff()
+        tariff, served = self.tariff()
         if tariff is None:
             return None
         bill = tariff.bill(usage, self.at, self._served(), self.counted)
         if tariff.free:
             return _cost(bill, tariff.source, tariff.as_of, usage)
-        if not served:
+        if not served and self.model != self.asked:
             bill.missing.append(f"the price of {self.model!r}, which served it: that of the model asked for is taken")
         if not (usage.input_tokens or usage.output_tokens or self.counted):
             bill.missing.append(_NO_USAGE)
         return _cost(bill, tariff.source, tariff.as_of, usage)
 
-    def _tariff(self) -> tuple[Tariff | None, bool]:
+    def tariff(self) -> tuple[Tariff | None, bool]:
         """The prices of the model that served; else, and then False, those of the model that was asked for."""
         find: Callable[[str, str], Tariff | None] = _tariffs().tariff_of
         found = find(self.provider, self.model)
@@ -143,7 +143,7 @@ class Pricer(msgspec.Struct):
     def _own_bill(self, own: Rates, usage: Usage) -> Bill:
         if usage.web_searches or self.counted:
             # Own prices are for tokens; what is billed by the piece costs what it costs everywhere.
-            tariff = self._tariff()[0]
+            tariff = self.tariff()[0]
             if tariff is not None and not tariff.free:
                 listed = tariff.levels(self.at, self._served())[0][0][1]
                 own = msgspec.structs.replace(own, items=listed.items, least=listed.least)
@@ -288,16 +288,15 @@ def cost_of(
     Returns:
         The cost; None when no price is known, never 0 for that.
     """
+    asked = model_name
     if provider is None:
-        provider, model_name, asked = _provider_of(model_name)
+        provider, model_name = _provider_of(model_name)
         if provider is None:
             return None
-    else:
-        asked = model_name
     pricer = Pricer(
         asked,
         provider,
-        _behind(model_name, provider),
+        model_name,
         _seconds(at),
         _is_free(provider),
         host=host,
@@ -338,7 +337,7 @@ def upper_bound(
     Returns:
         USD; None when no price is known.
     """
-    pricer = Pricer(model_name, provider, _behind(model_name, provider), _seconds(at), _is_free(provider), entry)
+    pricer = Pricer(model_name, provider, model_name, _seconds(at), _is_free(provider), entry)
     own = pricer.own()
     if own is not None:
         if own.output is None and output_tokens:
@@ -347,7 +346,7 @@ def upper_bound(
         return usd(max(input_tokens, 0) * dearest + max(output_tokens, 0) * (own.output or 0))
     if pricer.free:
         return Decimal(0)
-    tariff = _tariffs().tariff_of(provider, pricer.model)
+    tariff = pricer.tariff()[0]
     if tariff is None:
         return None
     served = _tariffs().Served(service_tier, speed, host=host)
@@ -376,12 +375,12 @@ def _is_free(provider: str) -> bool:
     return row is not None and row.free
 
 
-def _provider_of(model_name: str) -> tuple[str | None, str, str]:
-    """The provider that a name leads to, the name there, and the name as it was asked for."""
+def _provider_of(model_name: str) -> tuple[str | None, str]:
+    """The provider that a name leads to, None for nowhere, and the name there."""
     from llm_master.resolution import resolve
 
     try:
         route = resolve(model_name, rows=_rows(), registry=ModelRegistry.CONFIGS, provider_map={})
     except (ModelNotFoundError, InvalidRequestError, ConfigurationError):
-        return None, model_name, model_name
-    return route.provider, route.model, model_name
+        return None, model_name
+    return route.provider, route.model

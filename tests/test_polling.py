@@ -149,10 +149,14 @@ def test_the_cost_of_flux_is_what_its_answer_reports(fault_server: FaultServer) 
     assert fault_server.requests[0].json == {"prompt": "a red cube", "width": 1024, "height": 768}
 
 
-@pytest.mark.parametrize("service", ["replicate", "fal"])
-def test_a_cost_that_nobody_reports_is_unknown_and_not_zero(service: str, fault_server: FaultServer) -> None:
-    serve(fault_server, service, [finished(service)])
-    assert ask(fault_server, MODELS[service]).cost is None
+def test_a_cost_that_nobody_reports_is_the_price_of_an_image(fault_server: FaultServer) -> None:
+    serve(fault_server, "replicate", [finished("replicate")])
+    assert ask(fault_server, MODELS["replicate"]).cost == Decimal("0.003")
+
+
+def test_a_cost_that_nobody_knows_is_none_and_not_zero(fault_server: FaultServer) -> None:
+    serve(fault_server, "fal", [finished("fal")])
+    assert ask(fault_server, MODELS["fal"]).cost is None, "it is billed by the size, which the answer does not tell"
 
 
 def test_progress_is_told_as_the_service_counts_it(fault_server: FaultServer) -> None:

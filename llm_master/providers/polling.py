@@ -115,11 +115,6 @@ class PollingProvider(Target):
             model=self.model,
         )
 
-    def complete(self, response: Any, headers: Any) -> None:
-        """As of any target; a job counts no tokens, so none give its price."""
-        super().complete(response, headers)
-        response.pricer = None
-
     def encode(self, request: Request) -> bytes:
         """The JSON body of the job that would be submitted."""
         return polling.encode(request, self.dialect)

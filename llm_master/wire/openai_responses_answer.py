@@ -195,7 +195,7 @@ def billed_of(items: list[dict[str, Any]]) -> dict[str, Any] | None:
     """
     found: dict[str, Any] = {}
     for item in items:
-        name = _BILLED.get(item.get("type", ""))
+        name = _BILLED.get(str(item.get("type")))
         if name is None or item.get("status") == "failed":
             continue
         if name == "containers":
@@ -226,7 +226,9 @@ def usage_of(answer: Answer, gathered: Gathered | None = None, searches: Any = N
         if _count(walk(body, ("total_tokens",))) == given + output + reasoning:
             output += reasoning
         reasoning = min(reasoning, output)
-    cached = min(_count(walk(details, ("cached_tokens",))), given)
+    # Perplexity has the other family's word for it.
+    read = walk(details, ("cached_tokens",)) or walk(details, ("cache_read_input_tokens",))
+    cached = min(_count(read), given)
     if searches is None:
         searches = walk(answer.tool_usage, ("web_search", "num_requests"))
     if searches is None and gathered is not None:
