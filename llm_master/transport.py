@@ -21,7 +21,7 @@ from llm_master.errors import ProviderError
 from llm_master.incoming import OpenStream, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable
 
     from llm_master.endpoint import Endpoint
     from llm_master.fetch_rules import FetchPolicy
@@ -43,25 +43,36 @@ class Answer(msgspec.Struct):
 class _Held:
     """A loop's session, open until its ``keeper`` is closed."""
 
-    __slots__ = ("_untimed", "alarms", "finalizer", "is_open", "keeper", "loop", "session")
+    __slots__ = ("alarms", "finalizer", "is_open", "keeper", "limits", "loop", "session")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
         self.loop = weakref.ref(loop)
         self.session = session
         self.alarms = Alarms(loop)
-        self._untimed: dict[float | None, aiohttp.ClientTimeout] = {}
+        self.limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self.is_open = True
         self.keeper: AsyncGenerator[None, None] | None = None
         self.finalizer: weakref.finalize[Any, Any] | None = None
 
     def untimed(self, connect: float | None) -> aiohttp.ClientTimeout:
         """The limits of a request whose whole time is watched from outside: seconds to connect."""
-        found = self._untimed.get(connect)
+        found = self.limits.get(connect)
         if found is None:
-            if len(self._untimed) >= _MOST_UNTIMED:
-                self._untimed.clear()
-            found = self._untimed[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+            if len(self.limits) >= _MOST_UNTIMED:
+                self.limits.clear()
+            found = self.limits[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         return found
+
+    def post(self, endpoint: Endpoint, body: bytes, limits: aiohttp.ClientTimeout) -> Awaitable[aiohttp.ClientResponse]:
+        """Send a body; gives the answer once its headers are there."""
+        return self.session.post(
+            endpoint.url,
+            data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
+            headers=endpoint.headers,
+            timeout=limits,
+            allow_redirects=False,
+            proxy=endpoint.proxy,
+        )
 
 
 _ENDING: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -130,14 +141,9 @@ class Transport:
         is_over = False
         try:
             try:
-                response = await held.session.post(
-                    endpoint.url,
-                    data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
-                    headers=endpoint.headers,
-                    timeout=held.untimed(timeout.sock_connect),
-                    allow_redirects=False,
-                    proxy=endpoint.proxy,
-                )
+                # The usual limits are there already: a call less where every call passes.
+                limits = held.limits.get(timeout.sock_connect) or held.untimed(timeout.sock_connect)
+                response = await held.post(endpoint, body, limits)
                 try:
                     data = await read_all(response, endpoint)
                 except BaseException:
@@ -183,14 +189,7 @@ class Transport:
         """Send a body and wait for the answer's headers; raises as ``post``."""
         held = await self._hold()
         try:
-            response = await held.session.post(
-                endpoint.url,
-                data=BytesPayload(body) if len(body) < _LARGE_BODY else io.BytesIO(body),
-                headers=endpoint.headers,
-                timeout=timeout,
-                allow_redirects=False,
-                proxy=endpoint.proxy,
-            )
+            response = await held.post(endpoint, body, timeout)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise translate(error, endpoint, "") from error.with_traceback(None)
         try:
