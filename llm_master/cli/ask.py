@@ -12,6 +12,7 @@ import typer
 
 from llm_master.cli.complete import complete_model, near_models
 from llm_master.cli.dry import show
+from llm_master.cli.options import Fallback, System
 from llm_master.cli.terminal import Answer, print_json, tell
 from llm_master.errors import (
     InvalidRequestError,
@@ -46,7 +47,7 @@ def ask(
             envvar="LLM_MASTER_MODEL",
         ),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")] = None,
+    system: System = None,
     stream: Annotated[
         bool | None,
         typer.Option("--stream/--no-stream", help="Show the answer while it comes (the default), or once it is whole."),
@@ -58,15 +59,7 @@ def ask(
         list[str] | None,
         typer.Option("--image", metavar="PATH", help="A picture, as a file or a URL; may be repeated."),
     ] = None,
-    fallback: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fallback",
-            metavar="NAME",
-            help="A model to ask when the one before it fails; may be repeated.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    fallback: Fallback = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", "-t", metavar="X", help="Randomness of the answer.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 from llm_master.cli.ask import _messages, _prompt
 from llm_master.cli.complete import complete_model
 from llm_master.cli.dry import show
+from llm_master.cli.options import Fallback, System
 from llm_master.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -36,17 +37,9 @@ def explain(
             "--param", "-p", metavar="NAME=VALUE", help="A parameter; VALUE is JSON or text; may be repeated."
         ),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")] = None,
+    system: System = None,
     stream: Annotated[bool, typer.Option("--stream", help="Explain a streamed call.")] = False,
-    fallback: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fallback",
-            metavar="NAME",
-            help="A model to ask when the one before it fails; may be repeated.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    fallback: Fallback = None,
     api: Annotated[
         str | None, typer.Option("--api", metavar="NAME", help="An API family: chat, messages, responses ...")
     ] = None,
