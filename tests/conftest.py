@@ -14,7 +14,7 @@ from llm_master.engine import shared_limiter
 from llm_master.policy.budget import shared_budget
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
-_OURS = ("LLM_MASTER_STATE_DIR", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
+_OURS = ("LLM_MASTER_STATE_DIR", "LLM_MASTER_LIMITS", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     # Nor writes into their ledger.
     monkeypatch.setenv("LLM_MASTER_LEDGER", "off")
+    # Nor prices with what they have fetched.
+    monkeypatch.setenv("LLM_MASTER_PRICES", "off")
 
 
 @pytest.fixture(autouse=True)
