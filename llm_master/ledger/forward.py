@@ -89,28 +89,30 @@ class Forwarder:
     def start(self) -> None:
         """Begin to forward what is in the file."""
         with self._starting:
-            if self._thread is None:
-                self._stopping = False
-                self._thread = threading.Thread(target=self._run, name="llm-master-forward", daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError as error:  # the next committed row tries again
-                    self._thread = None
-                    self._alarm.tell(f"the ledger in {self._path} is not forwarded: {error}")
+            self._stopping = False
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="llm-master-forward", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # the next committed row tries again
+                self._thread = None
+                self._alarm.tell(f"the ledger in {self._path} is not forwarded: {error}")
 
     def notify(self) -> None:
         """Rows are committed."""
-        if self._thread is None:
+        if self._thread is None or self._stopping:
             self.start()
         elif self._failure is None:
             self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Forward what is there, for ``timeout`` seconds at most, and end; not when the database fails anyway."""
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return
-        self._stopping = True
+        with self._starting:
+            thread = self._thread
+            if thread is None:
+                return
+            self._stopping = True
         self._wake.set()
         thread.join(timeout)
         if thread.is_alive():
@@ -120,13 +122,15 @@ class Forwarder:
     # -- in the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
+        while True:
             while not self._finished(self._turn()):
                 pass
-        finally:
             self._active = False
             self._leave()
-            self._thread = None
+            with self._starting:
+                if self._stopping:  # and nobody has started it again in the meantime
+                    self._thread = None
+                    return
 
     def _finished(self, pause: float | None) -> bool:
         """Wait after a turn, None for not at all; whether the thread ends."""
@@ -155,8 +159,8 @@ class Forwarder:
             self._leave()
             return self._pause()
         if pause is None and self._failures:
-            self._failures, self._failure = 0, None
             self._alarm.over(f"forwarding the ledger in {self._path} to {self.target} works again")
+            self._failures, self._failure = 0, None
         return pause
 
     def _forward(self) -> float | None:

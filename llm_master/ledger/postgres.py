@@ -141,8 +141,11 @@ class Database:
         return isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
 
     def words(self, error: Exception) -> str:
-        """An error in one line without the password."""
-        text = redact(str(error), self._address, self._password if isinstance(self._password, str) else None)
+        """An error in one line, without the password and without what a row holds."""
+        import psycopg
+
+        said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+        text = redact(said or str(error), self._address, self._password if isinstance(self._password, str) else None)
         return " ".join(f"{type(error).__name__}: {text}".split())
 
     def cut(self) -> None:
@@ -194,8 +197,12 @@ class Database:
         return str(found[0])
 
     def _version(self, connection: psycopg.Connection[Any]) -> str | None:
-        there = connection.execute("SELECT to_regclass(%s)", [VERSION_TABLE]).fetchone()
-        if there is None or there[0] is None:
+        # to_regclass() may answer from before another host's upgrade that was just waited for.
+        there = connection.execute(
+            "SELECT 1 FROM pg_catalog.pg_tables WHERE tablename = %s AND schemaname = ANY (current_schemas(false))",
+            [VERSION_TABLE],
+        )
+        if there.fetchone() is None:
             return None
         found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608  # our own name
         return str(found[0]) if found else None

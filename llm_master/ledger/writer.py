@@ -256,8 +256,8 @@ class Writer:
             self._failed(trouble(error, self.path))
             return False
         if self.failure is not None:
-            self.failure = None
             self.alarm.over(f"the ledger in {self.path} works again; {self.lost} rows are lost since the start")
+            self.failure = None
         for companion in self.companions:
             companion.notify()
         self._tidy()
