@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 
 # Lowest first. A file imports only from lower floors; "wire" stands for the package and every file in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("redaction", "retry_after", "pictures", "exits", "key_variables", "late", "money"),
+    ("redaction", "retry_after", "pictures", "exits", "image_header", "key_variables", "late", "money"),
     ("errors", "built", "cost"),
     ("media", "books", "per_model"),
     (
@@ -41,14 +41,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "model_facts",
         "functions",
     ),
-    ("structured", "candidates", "prompt_caching", "defaults", "pricing", "refusals"),
+    ("structured", "candidates", "prompt_caching", "defaults", "pricing", "refusals", "opening"),
     ("wire",),
     ("endpoint", "families", "sigv4", "google_token", "alarms", "explanation"),
     ("incoming", "body_changes", "presets"),
     ("transport", "registration", "fetch"),
     ("inlining",),
     ("policy",),
-    ("capabilities", "guard", "settings_budgets", "structural"),
+    ("capabilities", "guard", "image_limits", "settings_budgets", "structural"),
     ("target", "stream", "pools", "settings", "limiting"),
     ("record", "spending", "state", "operating", "tokenizer", "pieces"),
     ("admission", "sources", "custom", "blocking", "providers", "flights", "clients"),

@@ -4,15 +4,14 @@ A streamed answer: bytes in, pieces of text and events out, the whole answer at 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_master.bodies import as_object, unreadable
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
-from llm_master.errors import ResponseTooLargeError
 from llm_master.events import MALFORMED, StreamEvent
+from llm_master.opening import Opening
 from llm_master.rows import ChatDialect
 from llm_master.wire.openai_chat_decode import failed_choice, hidden_error, no_choices
 from llm_master.wire.openai_chat_draft import Draft
@@ -23,11 +22,7 @@ from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]
 
-_MOST_WHOLE = 64 * 1024 * 1024
-_BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_SHOWN = 1200
-_EVENT_LINE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 
 
 class Fold:
@@ -51,7 +46,6 @@ class Fold:
     __slots__ = (
         "_cut",
         "_draft",
-        "_head_bytes",
         "_hot",
         "_kept",
         "_opening",
@@ -60,9 +54,6 @@ class Fold:
         "_request",
         "_rules",
         "_several",
-        "_size",
-        "_start",
-        "_whole",
         "complete",
         "done",
         "pending",
@@ -79,11 +70,7 @@ class Fold:
         # Chunks are kept for ``raw`` only where they hold what a response has no field for.
         self._kept: list[bytes] | None = [] if self._several or request.params.get("logprobs") else None
         self._hot = False  # whether a chunk of text needs no second look; the first chunk always gets one
-        self._opening = True  # whether bytes still need a look before they are parsed
-        self._start: bytes | None = b""  # the first bytes, until they show whether this is an event stream
-        self._head_bytes = b""  # what an event stream began with, to be shown when it turns out to be none
-        self._whole: list[bytes] | None = None  # the pieces of a body that is no event stream
-        self._size = 0
+        self._opening = Opening(request)
         self._cut = False  # whether the answer ended before its end, so that a tool call may be incomplete
         self.complete = False
         self.done = False
@@ -102,8 +89,9 @@ class Fold:
             ProviderError: the stream holds an error, typed by what it says.
             ResponseTooLargeError: a line, or a body that is no stream, is over its limit.
         """
-        if self._opening:
-            data = self._begin(data)
+        opening = self._opening
+        if not opening.over:
+            data = opening.take(data)
         out: list[str | StreamEvent] = []
         self.pending = out
         texts = self._draft.texts
@@ -145,15 +133,16 @@ class Fold:
         """
         out: list[str | StreamEvent] = []
         self.pending = out
-        if self._whole is not None:
-            self._end_whole(b"".join(self._whole), out)
+        whole = self._opening.whole
+        if whole is not None:
+            self._end_whole(b"".join(whole), out)
         else:
             for payload in self._parser.flush():
                 self._odd(payload, out)
             if self._parser.truncated:
                 self._draft.note("the stream ended inside a chunk")
             if self._draft.untouched and not self.done:
-                self._check_start()
+                self._opening.check()
         self._draft.settle(out, cut=self._cut or not self.complete)
         self.done = self.done or self.complete
         return out
@@ -161,45 +150,11 @@ class Fold:
     def response(self) -> LLMResponse:
         """The answer as far as it came."""
         raw: Any = None
-        if self._whole is not None:
-            raw = b"".join(self._whole)
+        if self._opening.whole is not None:
+            raw = b"".join(self._opening.whole)
         elif self._kept is not None:
             raw = [as_object(payload) for payload in self._kept]
         return self._draft.response(raw)
-
-    def _begin(self, data: bytes) -> bytes:
-        """Tell an event stream from a body that is no stream; the bytes for the parser of events."""
-        if self._whole is not None:
-            self._whole.append(data)
-            self._size += len(data)
-            if self._size > _MOST_WHOLE:
-                raise ResponseTooLargeError(
-                    f"{self._request.provider} answered {self._request.model!r} with more than {_MOST_WHOLE} bytes;"
-                    " ask for a shorter answer",
-                    provider=self._request.provider,
-                    model=self._request.model,
-                )
-            return b""
-        if self._start is None:
-            return self._look(data)
-        seen = (self._start or b"") + data
-        text = seen.removeprefix(_BOM).lstrip()
-        if not text or (len(text) < len(_BOM) and _BOM.startswith(text)):
-            self._start = seen
-            return b""
-        self._start = None
-        if text[:1] in (b"{", b"["):
-            self._whole = [seen]
-            self._size = len(seen)
-            return b""
-        self._head_bytes = seen[:_SHOWN]
-        return seen
-
-    def _look(self, data: bytes) -> bytes:
-        """Keep what a stream begins with until its first chunk came, to show it when none comes."""
-        if len(self._head_bytes) < _SHOWN:
-            self._head_bytes = (self._head_bytes + data)[:_SHOWN]
-        return data
 
     def _take(self, chunk: Answer, payload: bytes, out: list[str | StreamEvent]) -> None:
         """Take a chunk of any kind."""
@@ -211,7 +166,8 @@ class Fold:
             if failure is not None:
                 raise failure
         draft.head(chunk)
-        self._opening = self._whole is not None
+        # What a stream began with is shown only when no chunk comes.
+        self._opening.over = self._opening.whole is None
         for choice in chunk.choices or ():
             # Of several answers the first is the content; servers with one answer may number it as they like.
             if not self._several or not choice.index:
@@ -274,8 +230,3 @@ class Fold:
         if self._draft.reason is None and self._draft.calls:
             self._draft.reason = "tool_calls"
         self.complete = True
-
-    def _check_start(self) -> None:
-        """A page of HTML is no stream that broke off."""
-        if self._head_bytes and not _EVENT_LINE.match(self._head_bytes):
-            raise unreadable(self._head_bytes, self._request)

@@ -4,16 +4,14 @@ A streamed answer: bytes in, pieces of text and events out, the whole answer at 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_master.bodies import unreadable
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
 from llm_master.dialect_responses import ResponsesDialect
-from llm_master.errors import ResponseTooLargeError
 from llm_master.events import ReasoningEvent, RefusalEvent, StreamEvent, ToolCallEvent, UsageEvent
+from llm_master.opening import Opening
 from llm_master.wire.openai_responses_answer import (
     Answer,
     failure,
@@ -33,11 +31,7 @@ __all__ = ["Fold"]
 Piece = str | StreamEvent
 
 _MOST_NOTES = 20
-_MOST_WHOLE = 64 * 1024 * 1024
-_BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_SHOWN = 1200
-_EVENT_LINE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 
 
 class Fold:
@@ -64,16 +58,13 @@ class Fold:
         "_dialect",
         "_draft",
         "_head",
-        "_head_bytes",
         "_last",
+        "_opening",
         "_parser",
         "_plan",
         "_raw",
         "_request",
         "_rules",
-        "_size",
-        "_start",
-        "_whole",
         "complete",
         "done",
         "notes",
@@ -92,11 +83,8 @@ class Fold:
         self._raw: bytes | None = None
         self._audio = b""
         self._last: int | None = -1  # number of the last event, None where the server does not count
-        self._start: bytes | None = b""  # the first bytes, until they show whether this is an event stream
-        self._head_bytes = b""  # what an event stream began with, to be shown when it turns out to be none
-        self._whole: list[bytes] | None = None  # the pieces of a body that is no event stream
+        self._opening = Opening(request)
         self._answer: LLMResponse | None = None
-        self._size = 0
         self.complete = False
         self.done = False
         self.pending: Sequence[Piece] = ()
@@ -115,10 +103,8 @@ class Fold:
         """
         out: list[Piece] = []
         self.pending = out
-        if self._start is not None or self._whole is not None:
-            data = self._begin(data)
-        elif len(self._head_bytes) < _SHOWN:
-            self._head_bytes = (self._head_bytes + data)[:_SHOWN]
+        if not self._opening.over:
+            data = self._opening.take(data)
         for payload in self._parser.feed(data):
             if self.done:
                 break
@@ -135,17 +121,17 @@ class Fold:
         """
         out: list[Piece] = []
         self.pending = out
-        if self._whole is not None:
-            self._end_whole(b"".join(self._whole), out)
+        whole = self._opening.whole
+        if whole is not None:
+            self._end_whole(b"".join(whole), out)
             return out
         for payload in self._parser.flush():
             if not self.done:
                 self._take(payload, out)
         if self._parser.truncated and not self.done:
             self._note("the stream ended inside an event")
-        if not self.done and self._draft.untouched and self._head_bytes and not _EVENT_LINE.match(self._head_bytes):
-            # A page of HTML is no stream that broke off.
-            raise unreadable(self._head_bytes, self._request)
+        if not self.done and self._draft.untouched:
+            self._opening.check()
         return out
 
     def response(self) -> LLMResponse:
@@ -170,32 +156,6 @@ class Fold:
         if self.done:
             self._answer = answer
         return answer
-
-    def _begin(self, data: bytes) -> bytes:
-        """Tell an event stream from a body that is no stream; the bytes for the parser of events."""
-        if self._whole is not None:
-            self._whole.append(data)
-            self._size += len(data)
-            if self._size > _MOST_WHOLE:
-                raise ResponseTooLargeError(
-                    f"{self._request.provider} answered {self._request.model!r} with more than {_MOST_WHOLE} bytes;"
-                    " ask for a shorter answer",
-                    provider=self._request.provider,
-                    model=self._request.model,
-                )
-            return b""
-        seen = (self._start or b"") + data
-        text = seen.removeprefix(_BOM).lstrip()
-        if not text or (len(text) < len(_BOM) and _BOM.startswith(text)):
-            self._start = seen
-            return b""
-        self._start = None
-        if text[:1] in (b"{", b"["):
-            self._whole = [seen]
-            self._size = len(seen)
-            return b""
-        self._head_bytes = seen[:_SHOWN]
-        return seen
 
     def _take(self, payload: bytes, out: list[Piece]) -> None:
         try:
