@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from llm_master.config import LLMConfig
+    from llm_master.cost import Cost
     from llm_master.errors import (
         APIConnectionError,
         APITimeoutError,
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from llm_master.policy.limits_budget import Budget
     from llm_master.policy.limits_rules import Limit
     from llm_master.policy.retry import RetryPolicy
+    from llm_master.pricing import cost_of
     from llm_master.response_synthesizer import QueryLLM
     from llm_master.settings_parts import CacheSettings, Deployment
     from llm_master.stream import LLMStream
@@ -124,6 +126,7 @@ __all__ = [
     "ContentModerationError",
     "ContentPolicyError",
     "ContextWindowError",
+    "Cost",
     "DeadlineExceededError",
     "Deployment",
     "DiscardEvent",
@@ -195,6 +198,7 @@ __all__ = [
     "UsageEvent",
     "__version__",
     "add_provider",
+    "cost_of",
     "get_model_pricing",
     "init_model_pricing",
     "set_model_pricing",
@@ -216,6 +220,7 @@ _HOMES = {
         ("capabilities", "Capabilities"),
         ("classes", "Attempt BaseLLMProvider Image LLMResponse ModelConfig ModelRegistry ToolCall Usage"),
         ("config", "LLMConfig"),
+        ("cost", "Cost"),
         (
             "errors",
             (
@@ -250,6 +255,7 @@ _HOMES = {
         ("policy.limits_budget", "Budget"),
         ("policy.limits_rules", "Limit"),
         ("policy.retry", "RetryPolicy"),
+        ("pricing", "cost_of"),
         ("response_synthesizer", "QueryLLM"),
         ("settings_parts", "CacheSettings Deployment"),
         ("stream", "LLMStream"),

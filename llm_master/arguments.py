@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from llm_master.policy.retry import RetryPolicy
 
-__all__ = ["FileNeededError", "fallback_params", "later", "watching", "with_attempts", "with_files"]
+__all__ = ["FileNeededError", "fallback_params", "later", "turns_of", "watching", "with_attempts", "with_files"]
 
 
 class FileNeededError(LLMError):
@@ -23,6 +23,15 @@ class FileNeededError(LLMError):
 def later(path: str) -> bytes:
     """Stop reading the messages: a file is named in them."""
     raise FileNeededError(path)
+
+
+async def turns_of(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any]]:
+    """The messages as ``query`` takes them, with the files that they name."""
+    try:
+        found: list[dict[str, Any]] = engine.normalise(messages, prompt=prompt, read_file=later)
+    except FileNeededError:
+        return await with_files(engine, messages, prompt)
+    return found
 
 
 async def with_files(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any]]:

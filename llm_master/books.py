@@ -4,7 +4,6 @@ Where calls that have ended are written down: the ledger, and whatever adds them
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from random import getrandbits
 from time import time
@@ -52,6 +51,8 @@ async def settled(waits: Sequence[Future[Any]], response: Any = None) -> None:
 
     What they could not keep becomes a note on the answer: it is paid for and not taken from the caller.
     """
+    import asyncio
+
     for kept in waits:
         try:
             await asyncio.wrap_future(kept)

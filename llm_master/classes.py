@@ -213,8 +213,8 @@ class Request(msgspec.Struct):
 
     ``messages`` are normalised (see ``messages.py``) and never changed; ``params`` hold the field's names of the chat
     format; ``headers`` are the caller's extra ones. The wire module writes what it left out into ``dropped``, and shows
-    the parts of messages that are no text to ``guard`` (``guard.py``), which knows what the model reads; None: nobody
-    knows. Who sends it notes the sizes of the bodies in ``bytes_sent`` and ``bytes_received``.
+    the parts of messages to ``guard`` (``guard.py``), which knows what the model reads, None: nobody; ``parts`` says
+    that there are some. Who sends it notes the sizes of the bodies in ``bytes_sent`` and ``bytes_received``.
     """
 
     provider: str
@@ -228,9 +228,11 @@ class Request(msgspec.Struct):
     guard: Any = None
     bytes_sent: int = 0
     bytes_received: int = 0
+    parts: bool = False
 
     def show(self, kind: Any) -> None:
         """Have the guard look at the type of a part; raises UnsupportedParameterError for one that cannot be read."""
+        self.parts = True
         if self.guard is not None:
             self.guard.check_part(kind)
 

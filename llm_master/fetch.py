@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from llm_master.fetch_rules import FetchError, FetchPolicy, Place, check_address, failed, place_of
+from llm_master.file_input import sniff_audio
 from llm_master.image_input import sniff_mime
 from llm_master.redaction import shown
 
@@ -181,6 +182,8 @@ async def _read(url: str, response: aiohttp.ClientResponse, policy: FetchPolicy,
     if not data:
         raise failed(url, "it is empty")
     seen = sniff_mime(data)
+    if seen is None and what == "audio" and (word := sniff_audio(data)):
+        seen = f"audio/{word}"
     mime = seen or ("" if declared in _UNTOLD else declared)
     if not mime.startswith(_KINDS[what]) or (what == "image" and seen is None):
         raise failed(url, f"its bytes are not {_a(what)}{f' but {seen}' if seen else ''}")

@@ -2,7 +2,8 @@
 A file or a recording as a caller gives it (bytes, path, data URI, URL), made a part of a chat message.
 
 A file is ``{"type": "file", "file": {"filename", "file_data"}}`` whose ``file_data`` is a data URI or an address, a
-recording ``{"type": "input_audio", "input_audio": {"data", "format"}}`` whose ``data`` is base64.
+recording ``{"type": "input_audio", "input_audio": {"data", "format"}}`` whose ``data`` is base64, or one with ``url``,
+an address, in place of ``data``.
 """
 
 from __future__ import annotations
@@ -171,21 +172,21 @@ def typed_audio(part: dict[str, Any], where: str, files: Files) -> dict[str, Any
     The canonical form of a part of type ``input_audio`` or ``audio``; the same object if it is that.
 
     Raises:
-        InvalidRequestError: it holds no recording, an address, or one that cannot be used.
+        InvalidRequestError: it holds no recording, or one that cannot be used.
     """
     given = [key for key in _AUDIO_SOURCES if part.get(key) is not None]
     if len(given) != 1:
         raise InvalidRequestError(f"{where} must hold one of {', '.join(_AUDIO_SOURCES)}, not {given or 'none'}")
     key, value, inner = given[0], part[given[0]], {}
     if isinstance(value, Mapping):
-        inner, value = dict(value), value.get("data")
+        inner, value = dict(value), value.get("data") or value.get("url")
     place = f"{where}.{key}"
     word = inner.get("format") or part.get("format") or (_stated(part) or "").rpartition("/")[2] or None
     if key == "path" or isinstance(value, os.PathLike):
         value = _read(value, where, files)
     if isinstance(value, str):
         if value.lower().startswith(_ADDRESSES):
-            raise InvalidRequestError(f"{place} is an address, which no provider takes for audio; give bytes or a path")
+            return _audio_at(value, part, inner, place)
         if value[:5].lower() == "data:":
             head, _, value = value.partition(",")
             word = word or head[5:].partition(";")[0].rpartition("/")[2]
@@ -202,6 +203,18 @@ def typed_audio(part: dict[str, Any], where: str, files: Files) -> dict[str, Any
         raise InvalidRequestError(f"{place} has no known audio format; give format='wav' or the like")
     used = {"type", "format", *_AUDIO_SOURCES, *_MIME_KEYS}
     audio = {"data": binascii.b2a_base64(data, newline=False).decode(), "format": found}
+    return {"type": "input_audio", "input_audio": audio, **{k: v for k, v in part.items() if k not in used}}
+
+
+def _audio_at(url: str, part: dict[str, Any], inner: dict[str, Any], place: str) -> dict[str, Any]:
+    """A recording that stands at an address; its format is known where the caller says it."""
+    if not url.isprintable() or " " in url:
+        raise InvalidRequestError(f"{place} ({shown(url)}) is no address; percent-encode its blanks")
+    if part["type"] == "input_audio" and inner.get("url") is url and "data" not in inner:
+        return part
+    word = inner.get("format") or part.get("format")
+    used = {"type", "format", *_AUDIO_SOURCES, *_MIME_KEYS}
+    audio = {"url": url, **({"format": word} if word else {})}
     return {"type": "input_audio", "input_audio": audio, **{k: v for k, v in part.items() if k not in used}}
 
 

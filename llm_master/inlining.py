@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import LLMError
 from llm_master.fetch_rules import FetchError, FetchPolicy, check_address, place_of
+from llm_master.file_input import typed_audio
+from llm_master.image_input import Files
 from llm_master.media import FetchNeededError
 
 if TYPE_CHECKING:
@@ -158,6 +160,9 @@ def _part(part: Any, data: dict[str, str]) -> Any:
     """A content part with the addresses in it replaced, also one level down."""
     if not isinstance(part, dict) or part.get("type") in ("text", "refusal"):
         return part
+    sound = part.get("input_audio")
+    if isinstance(sound, dict) and sound.get("url") in data:
+        return typed_audio({**part, "input_audio": data[sound["url"]]}, sound["url"], Files(None, 0))
     return {key: _value(value, data) for key, value in part.items()}
 
 

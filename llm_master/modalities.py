@@ -68,11 +68,12 @@ class Modalities(Services):
         """
         from time import monotonic
 
+        from llm_master.arguments import turns_of
         from llm_master.tools import ToolBox, run
 
         engine = self._engine or self._load_engine()
         box = ToolBox(tools, handlers, tool_timeout)
-        turns = engine.normalise(messages, prompt=prompt)
+        turns = await turns_of(engine, messages, prompt)
         given = {**kwargs, "tools": box.definitions}
 
         async def ask(conversation: list[dict[str, Any]], left: float | None) -> Any:

@@ -20,6 +20,8 @@ from llm_master.errors import (
     UnsupportedParameterError,
 )
 from llm_master.families import FAMILIES
+from llm_master.inlining import encode_inlined
+from llm_master.media import FetchNeededError
 from llm_master.operations import FORMS, NOUNS, Operation, not_served, operation_of
 from llm_master.redaction import redact
 from llm_master.target import Target
@@ -211,11 +213,15 @@ def _filled(path: str, model: str) -> str:
 async def _countable(via: Target, operation: Operation, request: Request, timeout: aiohttp.ClientTimeout) -> Any:
     """What a count is made of: the family's chat body, or the prompt that the server makes of the messages."""
     if operation.template is None:
-        return msgspec.json.decode(via.encode(request))
+        try:
+            body = via.encode(request)
+        except FetchNeededError as needed:
+            body, _ = await encode_inlined(via, request, needed, timeout)
+        return msgspec.json.decode(body)
     endpoint = await via.endpoint(request.headers, timeout.total)
     there = endpoint.at(str(endpoint.url.origin()) + operation.template)
-    body = {"messages": request.messages, **request.params}
-    answer = await via.post(there, msgspec.json.encode(body), timeout, request)
+    asked = {"messages": request.messages, **request.params}
+    answer = await via.post(there, msgspec.json.encode(asked), timeout, request)
     try:
         return msgspec.json.decode(answer.body, type=dict[str, str])["prompt"]
     except (msgspec.DecodeError, KeyError) as error:

@@ -263,12 +263,13 @@ class Services(Closing):
             params: what else the question would have, ``tools`` for example.
         """
         from llm_master.addresses import given_url
+        from llm_master.arguments import turns_of
         from llm_master.operation_calls import run
         from llm_master.operations import operation_of
         from llm_master.tokenizer import count_here
 
         engine = self._engine or self._load_engine()
-        turns = engine.normalise(messages, prompt=prompt)
+        turns = await turns_of(engine, messages, prompt)
         given = engine.shaped(params)[0] if "tools" in params or "response_format" in params else params
         if given:
             engine.check_params(model_name, given)

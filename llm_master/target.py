@@ -17,6 +17,7 @@ from llm_master.endpoint import COMMON_HEADERS, Endpoint
 from llm_master.errors import ConfigurationError, MissingKeyError, ProviderError, ResponseError
 from llm_master.families import FAMILIES, dialect_of, family_for
 from llm_master.guard import guard_for
+from llm_master.image_limits import check_images
 from llm_master.inlining import encode_inlined
 from llm_master.media import FetchNeededError
 from llm_master.presets import Presets, encoded
@@ -52,9 +53,8 @@ class Target:
         api: one of the row's families, None for its first.
 
     Attributes:
-        guard: what is known of the model's limits, None for nothing.
+        guard: what is known of the model's limits, None for nothing; config: as given.
         prices: the registry's or settings' entry of the model, None where there is none.
-        config: as given.
         heed: is shown the headers of every good answer, None when nobody wants them.
         presets: what is set for all its calls, None for nothing.
         other: the same model in another family of its row, which some calls need; ``for_call`` tells which.
@@ -345,12 +345,7 @@ class Target:
         return response
 
     def check_said(self, response: LLMResponse) -> None:
-        """
-        Refuse an answer that holds nothing at all.
-
-        Raises:
-            ResponseError: it says nothing and gives no reason for that.
-        """
+        """Refuse an answer that holds nothing at all and gives no reason for that; raises ResponseError."""
         said = (response.content, response.tool_calls, response.refusal, response.reasoning, response.images)
         if not any(said) and response.audio_data is None:
             raise ResponseError(
@@ -397,6 +392,8 @@ class Target:
             body = encoded(self, self._family, request)
         else:
             body = self._family.encode(request, self.dialect)
+        if request.parts:
+            check_images(request, own_server=self.row.key_optional)
         if lowered:
             request.dropped = (*lowered, *request.dropped)
         return body

@@ -49,6 +49,7 @@ TREE = {
     "ToolArgumentsError": ("LLMError",),
     "ToolLoopError": ("LLMError",),
     "StructuredOutputError": ("LLMError",),
+    "LedgerError": ("LLMError",),
     "ProviderError": ("LLMError",),
     "APIConnectionError": ("ProviderError",),
     "APITimeoutError": ("ProviderError", "TimeoutError"),

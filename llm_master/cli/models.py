@@ -1,5 +1,5 @@
 """
-``llm-master models``: which models are known, and what one of them takes.
+``llm-master models``: which models are known, what one of them takes, and newer prices for them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from llm_master.response_synthesizer import QueryLLM
 
 __all__ = ["models"]
 
+_UPDATE = "update"
+
 
 def models(
     search: Annotated[
@@ -33,13 +35,25 @@ def models(
     detail: Annotated[
         bool, typer.Option("--detail", "-d", help="Show what the model TEXT takes; it need not be listed.")
     ] = False,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="With update: from here; https.", show_default=False)
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
     List the models known by name.
 
     Each stands as it is asked for with -m. A model that is not listed works as provider/model.
+
+    llm-master models update fetches newer prices, which are used from then on; nothing else fetches any.
     """
+    if search == _UPDATE:
+        from llm_master.cli.prices import update_prices
+
+        update_prices(url, json_output=json_output)
+        return
+    if url is not None:
+        raise typer.BadParameter("--url goes with update, as in: llm-master models update --url https://...")
     if detail:
         if search is None:
             raise typer.BadParameter("name the model, as in: llm-master models gpt-4o --detail")

@@ -37,7 +37,7 @@ class Forwarder:
     Args:
         path: the ledger's file.
         database: where they go.
-        chance: random numbers from 0 to 1.
+        chance: random numbers from 0 to 1; None are the forwarder's own.
         lease: seconds after which another process takes over from one that died.
         pauses: seconds of the first and of the longest pause after a failure.
     """
@@ -47,11 +47,13 @@ class Forwarder:
         path: str,
         database: Database,
         *,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] | None = None,
         lease: float = LEASE,
         pauses: tuple[float, float] = (_FIRST_PAUSE, _LONGEST_PAUSE),
     ) -> None:
-        self._path, self._database, self._chance, self._pauses = path, database, chance, pauses
+        self._path, self._database, self._pauses = path, database, pauses
+        # Not the shared one, which a user may have seeded.
+        self._chance = chance or random.Random().random  # noqa: S311  # only to spread the tries of many hosts
         self._marks = Marks(path, database.name, lease=lease)
         self._lease = lease
         self._alarm = Alarm()
@@ -151,11 +153,12 @@ class Forwarder:
                 return 0.0 if self._stopping else None
             self._active = False
             self._failures += 1
-            self._failure = f"{self.target}: {self._database.words(error)}"
+            failure = f"{self.target}: {self._database.words(error)}"
             self._alarm.tell(
-                f"forwarding the ledger in {self._path} to {self._failure}; {self._behind} calls wait in the file and"
-                " go there when it works again"
+                f"forwarding the ledger in {self._path} to {failure}; {self._behind} calls wait in the file and go"
+                " there when it works again"
             )
+            self._failure = failure
             self._leave()
             return self._pause()
         if pause is None and self._failures:

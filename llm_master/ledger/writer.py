@@ -250,17 +250,19 @@ class Writer:
     def _write(self) -> bool:
         """Commit what is built; whether the file could be written."""
         try:
-            if self._kept or self.failure is not None or not self.opened:
-                self._commit(list(islice(self._kept, _AT_ONCE)))
+            batch = list(islice(self._kept, _AT_ONCE))
+            if batch or self.failure is not None or not self.opened:
+                self._commit(batch)
         except Exception as error:  # noqa: BLE001  # whatever it is, the rows are kept and calls go on
             self._failed(trouble(error, self.path))
             return False
         if self.failure is not None:
             self.alarm.over(f"the ledger in {self.path} works again; {self.lost} rows are lost since the start")
             self.failure = None
-        for companion in self.companions:
-            companion.notify()
-        self._tidy()
+        if batch:
+            for companion in self.companions:
+                companion.notify()
+            self._tidy()
         return True
 
     def _tidy(self) -> None:
@@ -283,10 +285,10 @@ class Writer:
             logger.debug("the ledger in %s is tidied up later: %s", self.path, error)
 
     def _failed(self, why: str) -> None:
-        self.failure = why
         with self._gate:
             self._close()
         self.alarm.tell(f"{why}; {self.pending} rows wait, {self.lost} are lost")
+        self.failure = why
         for kept in self._kept:
             # The row stays: the call was made, and costs what it costs.
             kept.told(LedgerError(why))

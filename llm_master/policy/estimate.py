@@ -190,6 +190,8 @@ def _media(part: dict[str, Any], kind: str) -> int:
         return IMAGE
     inner = next((each for each in part.values() if isinstance(each, dict)), part)
     data = max((each for each in inner.values() if isinstance(each, str)), key=len, default="")
+    if kind in _SOUNDS and inner.get("url"):
+        return _FILE  # nobody knows how long it is
     if kind in _SOUNDS:
         form = inner.get("format")
         chars = _SOUND_CHARS.get(form, _COMPRESSED_CHARS) if isinstance(form, str) else _COMPRESSED_CHARS

@@ -190,6 +190,10 @@ def _video(part: dict[str, Any], draft: Draft, _names: set[str]) -> Block:
 
 def _audio(part: dict[str, Any], draft: Draft, _names: set[str]) -> Block:
     audio = part.get("input_audio")
+    if isinstance(audio, dict) and isinstance(audio.get("url"), str):
+        source, media_type = _source(audio["url"], "audio", draft)
+        stated = f"audio/{audio['format']}" if audio.get("format") else media_type
+        return {"audio": {"format": _format("audio", stated, audio["url"], draft), "source": source}}
     if not isinstance(audio, dict) or not audio.get("data"):
         raise InvalidRequestError(f"{draft.target}: an input_audio part without data and format")
     form = _format("audio", str(audio.get("format")), "", draft)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llm_master.errors import InvalidRequestError
-from llm_master.media import FetchNeededError, check_data
+from llm_master.media import FetchNeededError, check_data, is_address
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys
 
 __all__ = ["Part", "mime_of", "parts_of", "text_of"]
@@ -172,6 +172,11 @@ def _video(part: dict[str, Any], draft: Draft) -> Part:
 
 def _audio(part: dict[str, Any], draft: Draft) -> Part:
     audio = part.get("input_audio")
+    if isinstance(audio, dict) and isinstance(audio.get("url"), str):
+        mime = _MIMES.get(str(audio.get("format"))) or _guess(audio["url"])
+        if mime is None and is_address(audio["url"]):
+            raise FetchNeededError(draft.target, "audio", audio["url"])
+        return _from_url(audio["url"], "audio", mime, draft)
     if not isinstance(audio, dict) or not isinstance(audio.get("data"), str) or not audio["data"]:
         raise InvalidRequestError(f"{draft.target}: an input_audio part without data")
     if audio["data"][:5].lower() == "data:":

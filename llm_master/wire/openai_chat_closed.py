@@ -52,8 +52,8 @@ def flat_part(part: Any) -> Any:
     if not isinstance(part, Mapping):
         return part
     sound, file = part.get("input_audio"), part.get("file")
-    if isinstance(sound, Mapping) and isinstance(sound.get("data"), str):
-        return {**part, "input_audio": sound["data"]}
+    if isinstance(sound, Mapping) and isinstance(sound.get("data") or sound.get("url"), str):
+        return {**part, "input_audio": sound.get("data") or sound["url"]}
     if part.get("type") != "file" or not isinstance(file, Mapping):
         return part
     rest = {name: value for name, value in part.items() if name not in ("type", "file")}

@@ -160,7 +160,7 @@ class _Encoder:
             return part
         who = f"{self._request.provider}/{self._request.model}"
         media = self._dialect.media
-        if what == "audio":
+        if what == "audio" and not inner.get("url"):
             form = f"audio/{inner.get('format')}"
             check_data(media, "openai_chat", what, form, str(inner.get("data")), who=who)
         elif is_address(url):

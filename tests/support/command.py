@@ -43,6 +43,8 @@ def summary(model: str, tokens: str = r"\d+ tokens in, \d+ out", cost: str = r"\
 def bare_environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a process needs to find Python and this package, and nothing else of ours."""
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+    # The folder is the home and is looked at afterwards: no ledger is kept in it.
+    base["LLM_MASTER_LEDGER"] = "off"
     return base | dict(more or {})
 
 
