@@ -115,7 +115,7 @@ def test_no_password_is_shown(path: Path, opened: Open, caplog: pytest.LogCaptur
     ledger = opened(postgres=address)
     fill(ledger, 1)
     until(lambda: forwarding(ledger).failure)
-    assert "in the file and go there when it works again" in caplog.text
+    assert "wait in the file and go there when it works again" in caplog.text
     shown = [repr(ledger), repr(ledger.health()), repr(ledger._forwarder._database), caplog.text]
     assert [text for text in shown if "hunter2" in text] == []
     assert forwarding(ledger).target == "127.0.0.1:9/books"
