@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("efforts", "dialect_responses", "dialect_gemini", "dialect_cohere", "dialect_bedrock", "dialect_images"),
         "price_files",
     ),
-    ("answers", "file_input", "draft", "bodies", "metering", "tracking", "prices"),
+    ("answers", "file_input", "draft", "bodies", "history", "subset", "metering", "tracking", "prices"),
     (
         "addresses",
         "drawing",

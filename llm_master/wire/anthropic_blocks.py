@@ -15,7 +15,7 @@ from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.media import check_data, check_url, is_address, mime_of_name
 from llm_master.wire.anthropic_draft import Draft
 
-__all__ = ["Block", "blocks_of", "mark_cache", "text_of"]
+__all__ = ["Block", "blocks_of", "mark_cache"]
 
 Block = dict[str, Any]
 
@@ -29,19 +29,6 @@ _UNSENDABLE = {
 _FAMILY = "anthropic_messages"
 _PLAIN = {"type": "text", "media_type": "text/plain"}
 _MEDIA_TYPES = {"image/jpg": "image/jpeg", "application/x-pdf": "application/pdf"}
-
-
-def text_of(content: Any) -> str:
-    """The text of a content, its text parts joined."""
-    if isinstance(content, str):
-        return content
-    if not content:
-        return ""
-    return "".join(
-        part if isinstance(part, str) else part.get("text") or ""
-        for part in content
-        if isinstance(part, str) or part.get("type") == "text"
-    )
 
 
 def mark_cache(blocks: list[Block], cache_control: Any) -> bool:

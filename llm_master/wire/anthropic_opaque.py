@@ -7,12 +7,13 @@ alone where they lead the turn, which is the usual case, and the whole turn wher
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
+from llm_master import history
 from llm_master.classes import Request
-from llm_master.wire.anthropic_blocks import Block, text_of
+from llm_master.history import payload_of, text_of
+from llm_master.wire.anthropic_blocks import Block
 
 __all__ = ["FAMILY", "opaque_of", "replayed"]
 
@@ -20,10 +21,18 @@ FAMILY = "anthropic_messages"
 _TEXT_AND_CALLS = ("text", "tool_use")
 
 
+def _ordinary(block: Block) -> bool:
+    return block.get("type") in _TEXT_AND_CALLS
+
+
+def _calls(blocks: list[Block]) -> list[Any]:
+    return [block.get("id") for block in blocks if block.get("type") == "tool_use"]
+
+
 def opaque_of(blocks: Iterable[Block], request: Request) -> dict[str, Any] | None:
     """The opaque part of a turn, None when text and tool calls are all of it."""
     turn = list(blocks)
-    special = [block for block in turn if block.get("type") not in _TEXT_AND_CALLS]
+    special = [block for block in turn if not _ordinary(block)]
     bound = any(block.get("toolset_name") or _caller(block) for block in turn)
     if not special and not bound:
         return None
@@ -46,20 +55,7 @@ def replayed(message: dict[str, Any], request: Request) -> tuple[list[Block], bo
     """
     The blocks to give back for an assistant message, and whether they are the whole turn.
 
-    A payload of another family, provider or model gives none. A whole turn counts only while it still says what the
-    message says; of an edited message only the blocks before the edit are kept, those that lead the turn.
+    A payload of another family, provider or model gives none.
     """
-    opaque = message.get("opaque")
-    if not isinstance(opaque, dict) or opaque.get("family") != FAMILY:
-        return [], False
-    if opaque.get("provider") != request.provider or opaque.get("model") != request.model:
-        return [], False
-    payload: list[Block] = opaque.get("payload") or []
-    leading = list(itertools.takewhile(lambda block: block.get("type") not in _TEXT_AND_CALLS, payload))
-    if len(leading) == len(payload):
-        return leading, False
-    calls = [call.get("id") for call in message.get("tool_calls") or ()]
-    same_calls = calls == [block.get("id") for block in payload if block.get("type") == "tool_use"]
-    if same_calls and text_of(message.get("content")) == text_of(payload):
-        return list(payload), True
-    return leading, False
+    payload = payload_of(message, FAMILY, request).get("payload") or []
+    return history.replayed(message, payload, ordinary=_ordinary, calls=_calls, said=text_of)

@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError
+from llm_master.history import check_pairs, free_id, join_neighbours
 from llm_master.wire.anthropic_blocks import Block, blocks_of, mark_cache
 from llm_master.wire.anthropic_draft import Draft
 from llm_master.wire.anthropic_opaque import replayed
@@ -211,11 +212,7 @@ class _Turns:
             sent = given
         else:
             sent = f"{_INVALID.sub('_', given)}_{zlib.crc32(given.encode()):08x}"
-        # Some servers number the calls of each turn from zero; here an id may be used once only.
-        base, count = sent, len(self.turns)
-        while sent in self.used:
-            sent = f"{base}_{count}"
-            count += 1
+        sent = free_id(sent, sent, self.used, len(self.turns))
         self._know(turn, given, sent)
         return sent
 
@@ -230,47 +227,11 @@ class _Turns:
             what = "its first message is the assistant's" if self.turns else "there is none"
             raise InvalidRequestError(f"{self.draft.target} needs a user message first, and {what}; add one")
         if self.used or any(turn.answers for turn in self.turns):
-            self._check_pairs()
-        self._drop_ends_in_thinking()
+            check_pairs(self.turns, self.draft.target)
+        # A turn may not end in thinking; one that was cut off there has nothing else to say.
+        self.turns = join_neighbours(self.turns, lambda block: block["type"] in _THINKING)
         self._end_of_last()
         return [{"role": turn.role, "content": turn.content()} for turn in self.turns]
-
-    def _drop_ends_in_thinking(self) -> None:
-        # A turn may not end in thinking; one that was cut off there has nothing else to say, and its neighbours meet.
-        kept: list[_Turn] = []
-        for turn in self.turns:
-            while turn.blocks and turn.blocks[-1]["type"] in _THINKING:
-                turn.blocks.pop()
-            if kept and kept[-1].role == turn.role:
-                kept[-1].results += turn.results
-                kept[-1].blocks += turn.blocks
-            elif turn.blocks or turn.results:
-                kept.append(turn)
-        self.turns = kept
-
-    def _check_pairs(self) -> None:
-        before: dict[str, str] = {}
-        for turn in self.turns:
-            if turn.role == "system":
-                continue
-            for call_id, given in before.items():
-                if turn.answers.count(call_id) != 1:
-                    self._unpaired(given or call_id, turn.answers.count(call_id))
-            stray = next((answer for answer in turn.answers if answer not in before), None)
-            if stray is not None:
-                raise InvalidRequestError(
-                    f"{self.draft.target}: tool result {stray!r} answers no tool call of the turn before it; put it "
-                    "right after that turn"
-                )
-            before = turn.calls
-        for call_id, given in before.items():
-            self._unpaired(given or call_id, 0)
-
-    def _unpaired(self, call_id: str, results: int) -> None:
-        raise InvalidRequestError(
-            f"{self.draft.target}: tool call {call_id!r} has {results or 'no'} results; give one message with role "
-            "'tool' for each call"
-        )
 
     def _end_of_last(self) -> None:
         last = self.turns[-1]

@@ -16,7 +16,7 @@ from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.media import FetchNeededError, check_data, is_address
 from llm_master.wire.bedrock_draft import Draft
 
-__all__ = ["SERVER_TOOL", "Block", "blocks_of", "cache_point", "kind_of", "text_of"]
+__all__ = ["SERVER_TOOL", "Block", "blocks_of", "cache_point", "kind_of"]
 
 Block = dict[str, Any]
 
@@ -71,17 +71,6 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]\- ]+")
 def kind_of(block: Block) -> str:
     """The kind of a block."""
     return next(iter(block))
-
-
-def text_of(content: Any) -> str:
-    """The text of a content of the chat format, its text parts joined."""
-    if isinstance(content, str):
-        return content
-    return "".join(
-        part if isinstance(part, str) else part.get("text") or ""
-        for part in content or ()
-        if isinstance(part, str) or part.get("type") == "text"
-    )
 
 
 def cache_point(mark: Any, draft: Draft, *, tools: bool = False) -> Block | None:

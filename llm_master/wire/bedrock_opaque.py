@@ -7,12 +7,13 @@ alone where they lead the turn, which is the usual case, and the whole turn wher
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
+from llm_master import history
 from llm_master.classes import Request
 from llm_master.draft import is_blank
-from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, kind_of, text_of
+from llm_master.history import payload_of
+from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, kind_of
 
 __all__ = ["FAMILY", "opaque_of", "replayed"]
 
@@ -28,6 +29,10 @@ def _ordinary(block: Block) -> bool:
 def _said_again(block: Block) -> bool:
     """Whether the message itself says what a block says."""
     return _ordinary(block) or kind_of(block) == "citationsContent"
+
+
+def _calls(blocks: list[Block]) -> list[Any]:
+    return [block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block and _ordinary(block)]
 
 
 def opaque_of(blocks: list[Block], request: Request) -> dict[str, Any] | None:
@@ -51,23 +56,10 @@ def replayed(message: dict[str, Any], request: Request) -> tuple[list[Block], bo
     """
     The blocks to give back for an assistant message, and whether they are the whole turn.
 
-    A payload of another family, provider or model gives none. A whole turn counts only while it still says what the
-    message says; of an edited message only the blocks before the edit are kept, those that lead the turn.
+    A payload of another family, provider or model gives none.
     """
-    opaque = message.get("opaque")
-    if not isinstance(opaque, dict) or opaque.get("family") != FAMILY:
-        return [], False
-    if opaque.get("provider") != request.provider or opaque.get("model") != request.model:
-        return [], False
-    payload: list[Block] = opaque.get("payload") or []
-    leading = list(itertools.takewhile(lambda block: not _said_again(block), payload))
-    if len(leading) == len(payload):
-        return leading, False
-    calls = [call.get("id") for call in message.get("tool_calls") or ()]
-    theirs = [block["toolUse"]["toolUseId"] for block in payload if "toolUse" in block and _ordinary(block)]
-    if calls == theirs and text_of(message.get("content")) == _said(payload):
-        return list(payload), True
-    return leading, False
+    payload = payload_of(message, FAMILY, request).get("payload") or []
+    return history.replayed(message, payload, ordinary=_said_again, calls=_calls, said=_said)
 
 
 def _said(blocks: list[Block]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_master.classes import Request
+from llm_master.history import payload_of
 
 __all__ = ["FAMILY", "opaque_of", "replayed"]
 
@@ -29,9 +30,4 @@ def opaque_of(thoughts: list[str], plan: str, request: Request) -> dict[str, Any
 
 def replayed(message: dict[str, Any], request: Request) -> dict[str, Any]:
     """The payload to give back for an assistant message; that of another family, provider or model gives none."""
-    opaque = message.get("opaque")
-    if not isinstance(opaque, dict) or opaque.get("family") != FAMILY:
-        return {}
-    if opaque.get("provider") != request.provider or opaque.get("model") != request.model:
-        return {}
-    return opaque.get("payload") or {}
+    return payload_of(message, FAMILY, request).get("payload") or {}

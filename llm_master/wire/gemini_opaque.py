@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from llm_master.classes import Request
-from llm_master.wire.gemini_parts import Part, text_of
+from llm_master.history import payload_of, text_of
+from llm_master.wire.gemini_parts import Part
 
 __all__ = ["FAMILY", "continuation", "kept_call", "kept_parts", "opaque_of", "says_the_same"]
 
@@ -53,25 +54,15 @@ def _is_special(part: Part) -> bool:
     return not part.keys() <= _TEXT
 
 
-def _own(message: dict[str, Any], request: Request) -> dict[str, Any]:
-    """The opaque part of a message that this provider and model made; else an empty one."""
-    opaque = message.get("opaque")
-    if not isinstance(opaque, dict) or opaque.get("family") != FAMILY:
-        return {}
-    if opaque.get("provider") != request.provider or opaque.get("model") != request.model:
-        return {}
-    return opaque
-
-
 def continuation(message: dict[str, Any], request: Request) -> str | None:
     """The token with which an unfinished answer goes on, None for any other message."""
-    token = _own(message, request).get("continuation") if message.get("role") == "assistant" else None
+    token = payload_of(message, FAMILY, request).get("continuation") if message.get("role") == "assistant" else None
     return token if isinstance(token, str) else None
 
 
 def kept_parts(message: dict[str, Any], request: Request) -> list[Part]:
     """The parts that may be given back for an assistant message; none of another provider's or model's."""
-    payload = _own(message, request).get("payload")
+    payload = payload_of(message, FAMILY, request).get("payload")
     return payload if isinstance(payload, list) else []
 
 

@@ -15,7 +15,7 @@ from llm_master.errors import InvalidRequestError
 from llm_master.media import FetchNeededError, check_data, is_address
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys
 
-__all__ = ["Part", "mime_of", "parts_of", "text_of"]
+__all__ = ["Part", "mime_of", "parts_of"]
 
 Part = dict[str, Any]
 
@@ -49,19 +49,6 @@ _DETAILS = {"low": "MEDIA_RESOLUTION_LOW", "medium": "MEDIA_RESOLUTION_MEDIUM", 
 _VIDEO_SITES = ("https://www.youtube.com/", "https://youtube.com/", "https://youtu.be/")
 # Fields of a typed part that the API knows beside the data.
 _SETTINGS = ("videoMetadata", "mediaResolution", "mediaProcessing", "partMetadata")
-
-
-def text_of(content: Any) -> str:
-    """The text of a content, its text parts joined."""
-    if isinstance(content, str):
-        return content
-    if not content:
-        return ""
-    return "".join(
-        part if isinstance(part, str) else part.get("text") or ""
-        for part in content
-        if isinstance(part, str) or part.get("type") == "text"
-    )
 
 
 def mime_of(part: Part) -> str | None:

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from llm_master.errors import InvalidRequestError
+from llm_master.history import text_of
 from llm_master.wire.gemini_draft import Draft
 from llm_master.wire.gemini_opaque import continuation, kept_call, kept_parts, says_the_same
-from llm_master.wire.gemini_parts import Part, mime_of, parts_of, text_of
+from llm_master.wire.gemini_parts import Part, mime_of, parts_of
 
 __all__ = ["NO_SIGNATURE", "write_contents"]
 
