@@ -4,18 +4,14 @@ Where calls that have ended are written down: the ledger, and whatever adds them
 
 from __future__ import annotations
 
-import logging
 from random import getrandbits
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_master.errors import LLMError
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from concurrent.futures import Future
 
-__all__ = ["Book", "new_uid", "settled"]
+__all__ = ["Book", "new_uid"]
 
 
 class Book(Protocol):
@@ -43,20 +39,3 @@ def new_uid() -> str:
     """A new name for a call: 32 hexadecimal digits of a UUID of version 7, in the order of time."""
     chance = getrandbits(74)
     return f"{int(time() * 1000):012x}7{chance & 0xFFF:03x}{8 | chance >> 12 & 3:x}{chance >> 14:015x}"
-
-
-async def settled(waits: Sequence[Future[Any]], response: Any = None) -> None:
-    """
-    Wait until books have kept a call.
-
-    What they could not keep becomes a note on the answer: it is paid for and not taken from the caller.
-    """
-    import asyncio
-
-    for kept in waits:
-        try:
-            await asyncio.wrap_future(kept)
-        except LLMError as error:
-            logging.getLogger("llm_master").warning("%s", error)
-            if response is not None:
-                response.notes = (*response.notes, str(error))

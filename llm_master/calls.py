@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from llm_master.answers import OperationResponse
-from llm_master.books import settled
 from llm_master.chain import Chain, Step, first_limits
 from llm_master.classes import LLMResponse, Request
 from llm_master.errors import (
@@ -31,6 +30,7 @@ from llm_master.pieces import OperationStream
 from llm_master.policy.retry import RetryPolicy
 from llm_master.record import usage_of
 from llm_master.resume import Resumption
+from llm_master.settling import settled
 from llm_master.sources import Recorded, WireSource
 from llm_master.stream import LLMStream, OneAnswer, StreamSource
 from llm_master.structured import correction, fulfil

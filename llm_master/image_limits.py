@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from llm_master.catalogue.image_limits import ImageLimit, load_image_limits
-from llm_master.errors import InvalidRequestError
+from llm_master.errors import UnsupportedParameterError
 from llm_master.image_header import dimensions_in_base64
 from llm_master.model_facts import facts_of, plain
 
@@ -31,7 +31,7 @@ def check_images(request: Request, *, own_server: bool) -> None:
         own_server: whether the server is the user's own, where a name says little of what is behind it.
 
     Raises:
-        InvalidRequestError: one has too many pixels, or there are too many; the message says which and what fits.
+        UnsupportedParameterError: one has too many pixels, or there are too many; the message says which and what fits.
     """
     limits = limits_of(request.provider, request.model, own_server)
     if not limits:
@@ -41,9 +41,7 @@ def check_images(request: Request, *, own_server: bool) -> None:
     for limit in limits:
         most = _most(limit, request.provider, request.model)
         if most is not None and len(images) > most:
-            raise InvalidRequestError(
-                f"{who} takes {most} images in a request, and the messages hold {len(images)}; send fewer"
-            )
+            raise _refusal(f"{who} takes {most} images in a request, and the messages hold {len(images)}; send fewer")
     for where, payload in images:
         size = dimensions_in_base64(payload) if payload is not None else None
         for limit in limits:
@@ -56,9 +54,14 @@ def _check_size(limit: ImageLimit, size: tuple[int, int], count: int, said: str)
     if limit.many is not None and count > limit.many[0]:
         side, beside = limit.many[1], f" beside more than {limit.many[0]} images"
     if side is not None and max(size) > side:
-        raise InvalidRequestError(f"{said}, and it takes {side:,} a side{beside}; scale it down")
+        raise _refusal(f"{said}, and it takes {side:,} a side{beside}; scale it down")
     if limit.pixels is not None and size[0] * size[1] > limit.pixels:
-        raise InvalidRequestError(f"{said}, and it takes {limit.pixels:,} in all; scale it down")
+        raise _refusal(f"{said}, and it takes {limit.pixels:,} in all; scale it down")
+
+
+def _refusal(text: str) -> UnsupportedParameterError:
+    # Another model may take it, so a fallback is asked.
+    return UnsupportedParameterError(text, parameter="image_url")
 
 
 def _most(limit: ImageLimit, provider: str, model: str) -> int | None:

@@ -99,7 +99,7 @@ class OperationStream(Generic[Piece, Answer]):
     async def _ended(self, outcome: str, **what: Any) -> None:
         waits = self._call.end(outcome, **what)
         if waits is not None:
-            from llm_master.books import settled
+            from llm_master.settling import settled
 
             await settled(waits, what.get("response"))
 

@@ -275,7 +275,7 @@ async def _kept(call: Any, outcome: str, **what: Any) -> None:
     """The end of a streamed call, and the wait until it is written down where that is asked for."""
     waits = call.end(outcome, **what)
     if waits is not None:
-        from llm_master.books import settled
+        from llm_master.settling import settled
 
         await settled(waits, what.get("response"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import os
 import signal
 import sqlite3
@@ -30,6 +31,8 @@ from support.valkey import Valkey, client
 
 from llm_master import Budget, BudgetExceededError, Limit, LLMConfig, QueryLLM, RateLimitError
 from llm_master.policy import limits_sqlite_sql as sql
+from llm_master.policy.limits_budget import Budgets
+from llm_master.policy.limits_redis import RedisLimiter
 from llm_master.policy.limits_rules import Shortage
 from llm_master.policy.limits_sqlite import SqliteLimiter
 
@@ -427,8 +430,6 @@ def test_a_lease_that_is_over_leaves_what_it_held_spent(valkey: Valkey, tmp_path
 
 
 def test_a_window_is_kept_for_two_days_after_its_end(valkey: Valkey, tmp_path: Path) -> None:
-    from llm_master.policy.limits_budget import Budgets
-
     async def main() -> dict[str, int]:
         async with kept("valkey", tmp_path, valkey.url) as store:
             book = Budgets([Budget("tag:day", usd=1), Budget("tag:ever", usd=1, per="total")])
@@ -459,6 +460,19 @@ def test_a_settlement_that_is_told_twice_counts_once(valkey: Valkey, tmp_path: P
             assert store.spent(charge(0)[0]) == (200, 0)
 
     asyncio.run(main())
+
+
+def test_the_page_states_the_defaults_of_the_code() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "budgets.md").read_text(encoding="utf-8")
+    in_file, in_store = (
+        {name: each.default for name, each in inspect.signature(kind).parameters.items()}
+        for kind in (SqliteLimiter, RedisLimiter)
+    )
+    text = " ".join(page.split())
+    assert f"a Redis or Valkey after {in_store['patience']:g} s, a file that others hold locked" in text
+    assert f"hold locked after {in_file['timeout']:g} s" in text
+    assert f"nobody waits for it longer than {in_file['lease']:g} s" in text
+    assert in_file["lease"] == in_store["lease"]
 
 
 def test_the_store_knows_no_key_and_no_text(fault_server: FaultServer, file: str) -> None:

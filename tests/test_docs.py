@@ -109,6 +109,7 @@ def test_a_python_block_runs(block, fault_server, tmp_path):
         "ANTHROPIC_BASE_URL": f"{fault_server.url}/v1",
         "ANTHROPIC_API_KEY": "sk-ant-test-0123456789",
         "LLM_MASTER_LOCAL_CONTEXT": "1024",
+        "LLM_MASTER_LIMITS": "memory",
     }
     program = ("-W", "error", "-c", runnable(block.text))
     done = run(*program, folder=tmp_path, env=env, command=(sys.executable,))

@@ -468,6 +468,7 @@ def test_pauses_grow_and_differ(path: Path) -> None:
 def test_an_idle_connection_is_given_back(path: Path, url: str, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_master.ledger.forward._IDLE", 0.0)
     monkeypatch.setattr("llm_master.ledger.forward._POLL", 0.01)
+    before = set(threading.enumerate())
     ledger = opened()
     fill(ledger, 1)
     mine = (
@@ -475,7 +476,7 @@ def test_an_idle_connection_is_given_back(path: Path, url: str, opened: Open, mo
     )
     until(arrived(ledger, 1))
     until(lambda: rows(url, mine) == [(0,)])
-    names = {thread.name for thread in threading.enumerate()}
+    names = {thread.name for thread in set(threading.enumerate()) - before}
     assert [name for name in names if "worker" in name or "scheduler" in name] == []
     fill(ledger, 1)
     until(arrived(ledger, 2))

@@ -37,7 +37,7 @@ def in_code() -> set[str]:
     for path in (ROOT / "llm_master").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and WORD.fullmatch(node.value):
-                if node.value.startswith("LLM_"):
+                if node.value.startswith(("LLM_", "STATEK_")):
                     found.add(node.value)
             elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("environ.get", "getenv")):
                 found |= {

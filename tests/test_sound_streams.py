@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx2
 import mistralai.client as mistral
 import openai
 import pytest
@@ -489,10 +491,20 @@ def test_the_openai_package_reads_the_same_transcript(fault_server: FaultServer)
     assert forms[0] == forms[1]
 
 
+@contextlib.contextmanager
+def the_package(server: FaultServer) -> Iterator[mistral.Mistral]:
+    # The client that is not used is given, too: the package would close its own when it is collected, in a loop of its
+    # own, in the middle of any other test.
+    with httpx2.Client() as http:
+        yield mistral.Mistral(
+            api_key="k", server_url=server.url + "/mistral", client=http, async_client=httpx2.AsyncClient()
+        )
+
+
 def test_mistrals_package_hears_and_asks_the_same(fault_server: FaultServer) -> None:
     fault_server.default = events(speech_events("mistral", PIECES))
     pieces, response = speak(fault_server, "mistral/voxtral-mini-tts-3-0", format="wav")
-    with mistral.Mistral(api_key="k", server_url=fault_server.url + "/mistral") as package:
+    with the_package(fault_server) as package:
         theirs = list(
             package.audio.speech.complete(
                 model="voxtral-mini-tts-3-0", input="Hello.", voice_id="alloy", response_format="wav", stream=True
@@ -523,7 +535,7 @@ def test_mistrals_package_gives_the_same_whole_sound_and_transcripts(fault_serve
 
     found = asyncio.run(ours())
     pieces, response = listen(fault_server, "transcribe", "mistral/voxtral-mini", WAV, **wanted)
-    with mistral.Mistral(api_key="k", server_url=fault_server.url + "/mistral") as package:
+    with the_package(fault_server) as package:
         judge: Any = package.audio.speech.complete(
             model="voxtral-tts", input="Hello.", voice_id="v1", response_format="mp3", stream=False
         )

@@ -47,8 +47,10 @@ BY_SDK: Any = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 @pytest.fixture
 def sdk(fault_server: FaultServer) -> Iterator[Mistral]:
     # Its own client, so that its sockets are closed before the test ends.
+    # The other one is given, too: the package would close its own when it is collected, in a loop of its own, in the
+    # middle of any other test.
     with httpx2.Client() as http:
-        yield Mistral(api_key="k", server_url=fault_server.url, client=http)
+        yield Mistral(api_key="k", server_url=fault_server.url, client=http, async_client=httpx2.AsyncClient())
 
 
 def client(server: FaultServer) -> QueryLLM:

@@ -4,14 +4,15 @@ A streamed answer, folded event by event.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import error_from_object
-from llm_master.events import ReasoningEvent, RefusalEvent, StreamEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
+from llm_master.events import ReasoningEvent, RefusalEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
+from llm_master.folding import Folding, Piece
 from llm_master.rows import MessagesDialect
 from llm_master.wire.anthropic_answer import Gathered, WireUsage, refusal_of, respond
 from llm_master.wire.anthropic_draft import SCHEMA_TOOL, schema_tool_wanted
@@ -37,8 +38,6 @@ from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]
 
-Piece = str | StreamEvent
-_MOST_NOTES = 10
 # The kind of a block whose arguments are the answer's text.
 _ANSWER = "answer"
 
@@ -80,15 +79,13 @@ class _Open:
         return self.block
 
 
-class Fold:
+class Fold(Folding):
     """
     Folds the bytes of one event stream into one answer.
 
     Attributes:
         done: the stream's own end was seen; what follows is ignored.
         complete: the answer has its end, although the stream may lack its marker.
-        notes: what was skipped, the first few only.
-        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
     __slots__ = (
@@ -96,8 +93,6 @@ class Fold:
         "_calls",
         "_head",
         "_held",
-        "_request",
-        "_rules",
         "_schema",
         "_sse",
         "_stop",
@@ -105,19 +100,10 @@ class Fold:
         "_text_index",
         "_thought",
         "_usage",
-        "complete",
-        "done",
-        "notes",
-        "pending",
     )
 
     def __init__(self, request: Request, dialect: MessagesDialect, *, rules: Mapping[str, str] | None = None) -> None:
-        self.done = False
-        self.complete = False
-        self.notes: list[str] = []
-        self.pending: Sequence[Piece] = ()
-        self._request = request
-        self._rules = rules
+        super().__init__(request, rules)
         self._sse = SSEParser(provider=request.provider, model=request.model)
         self._schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
         self._head = Head()
@@ -166,10 +152,6 @@ class Fold:
             elif self._event(event, pieces):
                 break
         return pieces
-
-    def _note(self, text: str) -> None:
-        if len(self.notes) < _MOST_NOTES:
-            self.notes.append(text)
 
     def _delta(self, event: BlockDelta, pieces: list[Piece]) -> None:
         delta = event.delta

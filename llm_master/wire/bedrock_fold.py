@@ -5,7 +5,7 @@ A streamed answer, folded event by event.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,8 @@ from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import excerpt
 from llm_master.dialect_bedrock import BedrockDialect
-from llm_master.events import MALFORMED, ReasoningEvent, StreamEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
+from llm_master.events import MALFORMED, ReasoningEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
+from llm_master.folding import Folding, Piece
 from llm_master.wire.bedrock_answer import End, failure, respond
 from llm_master.wire.bedrock_blocks import SERVER_TOOL
 from llm_master.wire.bedrock_draft import SCHEMA_TOOL, schema_tool_wanted
@@ -22,8 +23,6 @@ from llm_master.wire.bedrock_frames import Frame, FrameParser
 
 __all__ = ["Fold"]
 
-Piece = str | StreamEvent
-_MOST_NOTES = 10
 _KEEPING = frozenset(("guardrailConfig", "additionalModelResponseFieldPaths"))
 
 
@@ -123,15 +122,13 @@ class _Open:
         return {"reasoningText": {"text": self.text(), **signature}}
 
 
-class Fold:
+class Fold(Folding):
     """
     Folds the bytes of one event stream into one answer.
 
     Attributes:
         done: the stop reason and the usage were seen; what follows is ignored.
         complete: the answer has its end, although the usage may be missing.
-        notes: what was skipped, the first few only.
-        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
     __slots__ = (
@@ -141,25 +138,14 @@ class Fold:
         "_frames",
         "_held",
         "_kept",
-        "_request",
-        "_rules",
         "_schema",
         "_text",
         "_text_index",
         "_thought",
-        "complete",
-        "done",
-        "notes",
-        "pending",
     )
 
     def __init__(self, request: Request, dialect: BedrockDialect, *, rules: Mapping[str, str] | None = None) -> None:
-        self.done = False
-        self.complete = False
-        self.notes: list[str] = []
-        self.pending: Sequence[Piece] = ()
-        self._request = request
-        self._rules = rules
+        super().__init__(request, rules)
         self._frames = FrameParser(request.provider, request.model)
         # Events are kept for ``raw`` only where they hold what a response has no field for.
         self._kept: list[tuple[str, bytes]] | None = [] if not _KEEPING.isdisjoint(request.params) else None
@@ -195,10 +181,6 @@ class Fold:
         if self._frames.waiting and not self.done:
             self._note("the stream ended inside a message")
         return pieces
-
-    def _note(self, text: str) -> None:
-        if len(self.notes) < _MOST_NOTES:
-            self.notes.append(text)
 
     def _take(self, frame: Frame, pieces: list[Piece]) -> None:
         if self.done:

@@ -4,24 +4,21 @@ A streamed answer, folded event by event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request, ToolCall
-from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_cohere import CohereDialect
-from llm_master.events import MALFORMED, ReasoningEvent, StreamEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
+from llm_master.events import ReasoningEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
+from llm_master.folding import Folding, Piece
 from llm_master.wire.cohere_answer import Gathered, WireUsage, failure, respond
 from llm_master.wire.cohere_draft import SCHEMA_TOOL, schema_tool_wanted
 from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]
-
-Piece = str | StreamEvent
-_MOST_NOTES = 10
 
 
 class _Content(msgspec.Struct, gc=False):
@@ -81,15 +78,13 @@ class _Open:
         return ToolCall(self.id, self.name, raw_arguments="".join(self.pieces) or "{}")
 
 
-class Fold:
+class Fold(Folding):
     """
     Folds the bytes of one event stream into one answer.
 
     Attributes:
         done: the stream's own end was seen; what follows is ignored.
         complete: the answer has its end.
-        notes: what was skipped, the first few only.
-        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
     __slots__ = (
@@ -100,26 +95,15 @@ class Fold:
         "_id",
         "_kept",
         "_reason",
-        "_request",
-        "_rules",
         "_schema",
         "_sse",
         "_thought",
         "_thoughts",
         "_usage",
-        "complete",
-        "done",
-        "notes",
-        "pending",
     )
 
     def __init__(self, request: Request, dialect: CohereDialect, *, rules: Mapping[str, str] | None = None) -> None:
-        self.done = False
-        self.complete = False
-        self.notes: list[str] = []
-        self.pending: Sequence[Piece] = ()
-        self._request = request
-        self._rules = rules
+        super().__init__(request, rules)
         self._sse = SSEParser(provider=request.provider, model=request.model)
         self._schema = bool(request.params) and schema_tool_wanted(request, dialect)
         # Events are kept for ``raw`` only where they hold what a response has no field for.
@@ -166,7 +150,7 @@ class Fold:
             if take is not None:
                 take(self, event, pieces)
             elif event.type == "error":
-                self._odd(payload)
+                self._odd(payload, self._id)
         return pieces
 
     def _read(self, payload: bytes) -> _Event | None:
@@ -182,31 +166,8 @@ class Fold:
             else:
                 self._note("bytes that are no UTF-8 were replaced")
                 return event
-        self._odd(payload)
+        self._odd(payload, self._id)
         return None
-
-    def _note(self, text: str) -> None:
-        if len(self.notes) < _MOST_NOTES:
-            self.notes.append(text)
-
-    def _odd(self, payload: bytes) -> None:
-        """Take a payload that is no event of the usual shape; an error object is raised."""
-        if payload == b"[DONE]" or not payload.strip():
-            return
-        try:
-            found = msgspec.json.decode(payload)
-        except UNREADABLE:
-            self._note(f"{MALFORMED}: {excerpt(payload)}")
-            return
-        if isinstance(found, dict) and (isinstance(found.get("message"), str) or found.get("error")):
-            raise error_from_object(
-                {key: value for key, value in found.items() if (key, value) != ("type", "error")},
-                provider=self._request.provider,
-                model=self._request.model,
-                rules=self._rules,
-                request_id=self._id,
-            )
-        self._note(f"a chunk of an unexpected shape was skipped: {excerpt(payload)}")
 
     def _start(self, event: _Event, pieces: list[Piece]) -> None:  # noqa: ARG002  # one signature for all events
         self._id = event.id or self._id

@@ -4,23 +4,20 @@ A streamed answer: sketches of an image, then the image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
 from llm_master.bodies import UNREADABLE
 from llm_master.classes import Image, LLMResponse, Request
-from llm_master.classify import error_from_object, excerpt
 from llm_master.dialect_images import ImagesDialect
-from llm_master.events import MALFORMED, ImageEvent, StreamEvent, UsageEvent
+from llm_master.events import ImageEvent, UsageEvent
+from llm_master.folding import Folding, Piece
 from llm_master.wire.openai_images_decode import Item, Tokens, picture, respond
 from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]
 
-Piece = str | StreamEvent
-_MOST_NOTES = 10
 # A picture stands on one line, and four characters hold three bytes of it.
 _LONGEST_LINE = 64 * 1024 * 1024
 
@@ -36,18 +33,16 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-class Fold:
+class Fold(Folding):
     """
     Folds the bytes of one event stream into one answer.
 
     Attributes:
         done: every image that was asked for has come; what follows is ignored.
         complete: so they have, or the stream has ended after fewer.
-        notes: what was skipped, the first few only.
-        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
-    __slots__ = ("_images", "_request", "_rules", "_sse", "_usage", "_wanted", "complete", "done", "notes", "pending")
+    __slots__ = ("_images", "_sse", "_usage", "_wanted")
 
     def __init__(
         self,
@@ -56,12 +51,7 @@ class Fold:
         *,
         rules: Mapping[str, str] | None = None,
     ) -> None:
-        self.done = False
-        self.complete = False
-        self.notes: list[str] = []
-        self.pending: Sequence[Piece] = ()
-        self._request = request
-        self._rules = rules
+        super().__init__(request, rules)
         self._sse = SSEParser(_LONGEST_LINE, provider=request.provider, model=request.model)
         self._images: list[Image] = []
         self._usage: Tokens | None = None
@@ -118,24 +108,6 @@ class Fold:
             self._usage = event.usage
             pieces.append(UsageEvent(event.usage.normalised()))
         self.complete = self.done = len(self._images) >= self._wanted
-
-    def _note(self, text: str) -> None:
-        if len(self.notes) < _MOST_NOTES:
-            self.notes.append(text)
-
-    def _odd(self, payload: bytes) -> None:
-        """Take a payload that is no event of the usual shape; an error object is raised."""
-        if payload == b"[DONE]" or not payload.strip():
-            return
-        try:
-            found: Any = msgspec.json.decode(payload)
-        except UNREADABLE:
-            self._note(f"{MALFORMED}: {excerpt(payload)}")
-            return
-        if isinstance(found, dict) and (isinstance(found.get("message"), str) or found.get("error")):
-            body = {key: value for key, value in found.items() if (key, value) != ("type", "error")}
-            raise error_from_object(body, provider=self._request.provider, model=self._request.model, rules=self._rules)
-        self._note(f"a chunk of an unexpected shape was skipped: {excerpt(payload)}")
 
     def response(self) -> LLMResponse:
         """The answer so far; its finish reason is None while it has no end."""

@@ -1,0 +1,32 @@
+"""
+The wait until an ended call is written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from llm_master.errors import LLMError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
+__all__ = ["settled"]
+
+
+async def settled(waits: Sequence[Future[Any]], response: Any = None) -> None:
+    """
+    Wait until books have kept a call.
+
+    What they could not keep becomes a note on the answer: it is paid for and not taken from the caller.
+    """
+    for kept in waits:
+        try:
+            await asyncio.wrap_future(kept)
+        except LLMError as error:
+            logging.getLogger("llm_master").warning("%s", error)
+            if response is not None:
+                response.notes = (*response.notes, str(error))
