@@ -5,14 +5,16 @@ The ledger in one process: rows, groups, levels of durability, and what is remov
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import stat
 import sys
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 from support.ledgers import ask, count, made, program, until
 
 from llm_master import ConfigurationError
+from llm_master.books import new_uid
 from llm_master.ledger import insert, rows, writer
 from llm_master.ledger.retention import Pruned
 from llm_master.ledger.sqlite_file import open_file, transaction
@@ -52,19 +55,42 @@ def opened(path: Path) -> Iterator[Open]:
 # Rows
 
 
-@given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1))
+@given(st.integers(0, 2**43), st.integers(0, 2**43))
 def test_an_id_is_a_uuid_of_version_7_and_sorts_by_time(one: int, two: int) -> None:
-    first, second = rows.new_id(one * 1000), rows.new_id(two * 1000 + 999)
+    first, second = new_uid((one + 0.25) / 1000), new_uid((two + 0.75) / 1000)
     assert (uuid.UUID(first).version, uuid.UUID(first).variant, first) == (7, uuid.RFC_4122, uuid.UUID(first).hex)
     assert int(first[:12], 16) == one
     assert (first < second) == (one < two) or one == two
 
 
 def test_ids_differ() -> None:
-    assert len({rows.new_id(5) for _ in range(10_000)}) == 10_000
+    assert len({new_uid(5) for _ in range(10_000)}) == 10_000
 
 
-@given(st.integers(-(2**63), 2**63 - 1))
+def test_ids_neither_follow_nor_touch_the_programs_own_chance() -> None:
+    def drawn() -> tuple[str, float]:
+        random.seed(7)
+        return new_uid(5), random.random()
+
+    (one, number), (two, again) = drawn(), drawn()
+    assert (one != two, number) == (True, again)
+    children = []
+    for _ in range(2):
+        read, write = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of other tests beside the fork
+            child = os.fork()
+        if not child:
+            os.write(write, new_uid(5).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        children.append(os.read(read, 100).decode())
+        os.close(read)
+        os.close(write)
+    assert len({*children, new_uid(5)}) == 3
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(10**28, 10**40))
 def test_money_goes_both_ways_without_a_rest(amount: int) -> None:
     assert rows.picodollars(rows.usd(amount)) == amount
 
@@ -73,6 +99,13 @@ def test_money_that_is_not_known_stays_unknown() -> None:
     assert (rows.picodollars(None), rows.usd(None)) == (None, None)
     assert rows.usd(1) == Decimal("0.000000000001")
     assert [rows.picodollars(Decimal(text)) for text in ("0.0000000000005", "0.0000000000015")] == [0, 2]
+    assert rows.picodollars(Decimal("0.00000000000050000000000000000000000000000001")) == 1
+
+
+def test_money_does_not_follow_the_programs_own_precision() -> None:
+    with localcontext(prec=3, rounding=ROUND_DOWN):
+        assert rows.usd(123_456_789_012_345) == Decimal("123.456789012345")
+        assert rows.picodollars(Decimal("123.4567890123456")) == 123_456_789_012_346
 
 
 @given(st.lists(st.text(max_size=5)))
@@ -165,7 +198,7 @@ def test_a_closed_ledger_opens_again(path: Path, opened: Open) -> None:
 
 def test_many_threads_lose_nothing(path: Path, opened: Open) -> None:
     ledger = opened()
-    ids = [[rows.new_id() for _ in range(300)] for _ in range(8)]
+    ids = [[new_uid() for _ in range(300)] for _ in range(8)]
 
     def work(mine: list[str]) -> None:
         for number, id_ in enumerate(mine):
@@ -310,7 +343,7 @@ def test_old_calls_go_with_all_that_is_theirs(path: Path, opened: Open) -> None:
     old = int((datetime.now(UTC) - timedelta(days=40)).timestamp() * 1e6)
     for number in range(1200):
         ledger.add(made(attempts=2, ts=old + number, contents="x" * 400))
-    ledger.add(made(id_ := rows.new_id()))
+    ledger.add(made(id_ := new_uid()))
     pruned = ledger.prune(timedelta(days=30))
     assert (pruned.calls, pruned.kept, pruned.held_back_by) == (1200, 0, ())
     assert pruned.freed > 100_000
@@ -346,7 +379,7 @@ def test_what_another_database_waits_for_stays(path: Path, opened: Open) -> None
 def test_a_bounded_file_keeps_the_newest_calls(path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_LOOK_AFTER", 50)
     ledger = opened(max_bytes=1_000_000)
-    ids = [rows.new_id() for _ in range(3000)]
+    ids = [new_uid() for _ in range(3000)]
     for id_ in ids:
         ledger.add(made(id_, contents="x" * 1000))
     assert ledger.flush()

@@ -15,9 +15,9 @@ import pytest
 from support.ledgers import ask, count, made, program, until
 
 from llm_master import LedgerError
+from llm_master.books import new_uid
 from llm_master.ledger import store
 from llm_master.ledger.alarm import Alarm
-from llm_master.ledger.rows import new_id
 from llm_master.ledger.sqlite_file import open_file
 from llm_master.ledger.store import Ledger
 
@@ -173,7 +173,7 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(spoil: Any, words: str, path:
     before = path.read_bytes() if path.is_file() else None
     ledger = opened(mode="strict")
     with pytest.raises(LedgerError, match=words):
-        ledger.commit(made(id_ := new_id())).result(10)
+        ledger.commit(made(id_ := new_uid())).result(10)
     assert (path.read_bytes() if path.is_file() else None) == before
     assert "\n" not in str(ledger.health().failure)
     # Who follows the advice has the row that waited.

@@ -7,14 +7,13 @@ that sums are exact in every database. Truth is 0 or 1. ``None`` is "not known",
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import msgspec
 
 from llm_master.classes import Usage
+from llm_master.money import EXACT
 
 __all__ = [
     "ATTEMPT_COLUMNS",
@@ -25,7 +24,6 @@ __all__ = [
     "AttemptRow",
     "CallRow",
     "Make",
-    "new_id",
     "picodollars",
     "tags_of",
     "tags_text",
@@ -40,7 +38,7 @@ class CallRow(msgspec.Struct, kw_only=True):
     """
     One call, in the order of the columns of ``calls``.
 
-    ``id`` is 32 hex digits (``new_id``). ``request_id`` is the provider's. ``tags`` is a JSON array of names
+    ``id`` is 32 hex digits (``books.new_uid``). ``request_id`` is the provider's. ``tags`` is a JSON array of names
     (``tags_text``). ``cost`` is of the whole call, what failed attempts cost included. ``fallback`` is 1 when another
     model than the one asked for served. ``contents`` is None unless the user asked to keep contents.
     """
@@ -135,22 +133,6 @@ ATTEMPT_COLUMNS: tuple[str, ...] = AttemptRow.__struct_fields__
 TAG_COLUMNS: tuple[str, ...] = ("tag", "call_id", "ts")
 
 
-def new_id(ts: int | None = None) -> str:
-    """
-    An id for a call: 32 hex digits as a UUID of version 7, so that ids sort by time.
-
-    Args:
-        ts: microseconds since the UNIX epoch; None is now.
-
-    The random part comes from the operating system: a forked child or a seeded ``random`` never repeats one.
-    """
-    micros = time.time_ns() // 1000 if ts is None else ts
-    noise = os.urandom(10)
-    return (
-        f"{micros // 1000:012x}7{noise[0] & 15:x}{noise[1]:02x}{8 | noise[2] & 3:x}{noise[2] >> 4:x}{noise[3:].hex()}"
-    )
-
-
 def tags_text(names: Iterable[str]) -> str:
     """The column ``tags``: the names as a JSON array, each once, in their order."""
     return msgspec.json.encode(list(dict.fromkeys(names))).decode()
@@ -163,9 +145,9 @@ def tags_of(text: str) -> list[str]:
 
 def picodollars(amount: Decimal | None) -> int | None:
     """USD as whole picodollars, rounded half to even; None stays None."""
-    return None if amount is None else int((amount * PICO).to_integral_value())
+    return None if amount is None else int(EXACT.to_integral_value(EXACT.scaleb(amount, 12)))
 
 
 def usd(amount: int | None) -> Decimal | None:
     """Picodollars as exact USD; None stays None."""
-    return None if amount is None else Decimal(amount).scaleb(-12)
+    return None if amount is None else EXACT.scaleb(Decimal(amount), -12)

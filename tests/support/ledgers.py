@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from llm_master.ledger.rows import AttemptRow, CallRow, Make, new_id, tags_text
+from llm_master.books import new_uid
+from llm_master.ledger.rows import AttemptRow, CallRow, Make, tags_text
 
 __all__ = ["ask", "children", "count", "made", "program", "until"]
 
@@ -22,7 +23,7 @@ __all__ = ["ask", "children", "count", "made", "program", "until"]
 def made(id: str | None = None, *, attempts: int = 1, tags: Iterable[str] = ("team",), **fields: Any) -> Make:
     """What a call hands over: its rows with an id of its own, built when they are asked for."""
     known = {
-        "id": id or new_id(),
+        "id": id or new_uid(),
         "ts": time.time_ns() // 1000,
         "kind": "chat",
         "model_asked": "gpt-4o",
