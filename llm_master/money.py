@@ -10,12 +10,14 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
-__all__ = ["EXACT", "grains", "money", "usd"]
+__all__ = ["EXACT", "grains", "money", "pico", "usd"]
 
 _DIGITS = 24
 #: The caller's own context may round to six digits; sums of prices never see it.
 EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN, traps=[])
 _ZERO = Decimal(0)
+# Grains of a picodollar, the unit of ledgers and budgets.
+_PICO = 10**12
 
 
 def grains(amount: Decimal) -> int:
@@ -31,6 +33,12 @@ def usd(count: int) -> Decimal:
     exponent = found.as_tuple().exponent
     # 10 and not 1E+1: what is printed is money.
     return found if not isinstance(exponent, int) or exponent <= 0 else EXACT.quantize(found, Decimal(1))
+
+
+def pico(count: int) -> int:
+    """Grains as whole picodollars, rounded half to even."""
+    whole, rest = divmod(count, _PICO)
+    return whole + (2 * rest > _PICO or (2 * rest == _PICO and whole % 2 == 1))
 
 
 def money(value: Any) -> Decimal | None:

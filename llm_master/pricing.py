@@ -19,7 +19,7 @@ import msgspec
 from llm_master.classes import ModelRegistry
 from llm_master.cost import Cost
 from llm_master.errors import ConfigurationError, InvalidRequestError, ModelNotFoundError
-from llm_master.money import money, usd
+from llm_master.money import money, pico, usd
 from llm_master.prices.rates import Bill, Rates, charge, compiled
 
 if TYPE_CHECKING:
@@ -103,22 +103,39 @@ class Pricer(msgspec.Struct):
 
     def details(self, usage: Usage) -> Cost | None:
         """The cost and what it is made of; None when no price is known."""
+        found = self._bill(usage)
+        return None if found is None else _cost(*found, usage)
+
+    def picodollars(self, usage: Usage) -> tuple[int, bool, str, str | None] | None:
+        """
+        The same for a ledger, at a fifth of the price: the cost as whole picodollars, whether it is complete, its
+        source and the day of the prices; None when no price is known.
+        """
+        found = self._bill(usage)
+        if found is None:
+            return None
+        bill, source, as_of = found
+        total = bill.input + bill.output + bill.items
+        return None if bill.missing and not total else (pico(total), not bill.missing, source, as_of)
+
+    def _bill(self, usage: Usage) -> tuple[Bill, str, str | None] | None:
+        """What is owed, by which prices, and of which day they are."""
         own = self.own()
         if own is not None:
-            return _cost(self._own_bill(own, usage), _OWN, None, usage)
+            return self._own_bill(own, usage), _OWN, None
         if self.free:
-            return _cost(Bill(0, 0, 0, []), _FREE, None, usage)
+            return Bill(0, 0, 0, []), _FREE, None
         tariff, served = self.tariff()
         if tariff is None:
             return None
         bill = tariff.bill(usage, self.at, self._served(), self.counted)
         if tariff.free:
-            return _cost(bill, tariff.source, tariff.as_of, usage)
+            return bill, tariff.source, tariff.as_of
         if not served and self.model != self.asked:
             bill.missing.append(f"the price of {self.model!r}, which served it: that of the model asked for is taken")
         if not (usage.input_tokens or usage.output_tokens or self.counted):
             bill.missing.append(_NO_USAGE)
-        return _cost(bill, tariff.source, tariff.as_of, usage)
+        return bill, tariff.source, tariff.as_of
 
     def tariff(self) -> tuple[Tariff | None, bool]:
         """The prices of the model that served; else, and then False, those of the model that was asked for."""

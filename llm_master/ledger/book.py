@@ -4,11 +4,13 @@ From a call that has ended to its rows.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import LLMError, StreamInterrupted
 from llm_master.ledger.rows import TOKENS, AttemptRow, CallRow, picodollars, tags_text
+from llm_master.pricing import Pricer
 from llm_master.record import usage_of
 
 if TYPE_CHECKING:
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from llm_master.ledger.store import Ledger
 
 __all__ = ["LedgerBook"]
+
+# Picodollars of an attempt, whether that is all of it, where the price comes from, and of which day it is.
+_Price = tuple[int | None, int, str | None, str | None]
+# Those of the tokens' columns, in their order.
+_tokens = attrgetter(*TOKENS)
 
 
 class LedgerBook:
@@ -96,7 +103,11 @@ class _Entry:
 
     def __call__(self) -> tuple[CallRow, list[AttemptRow]]:
         attempts = self.attempts
-        rows = [self._attempt(number, attempt) for number, attempt in enumerate(attempts, 1)]
+        prices = [_price(attempt) for attempt in attempts]
+        rows = [
+            self._attempt(number, attempt, price)
+            for number, (attempt, price) in enumerate(zip(attempts, prices, strict=True), 1)
+        ]
         response = self.response
         last: Any = attempts[-1] if attempts else None
         row = CallRow(
@@ -126,7 +137,7 @@ class _Entry:
             row.service_tier = getattr(response, "service_tier", None)
             row.fallback = int(response.model_name != self.asked)
             row.cached = int(getattr(response, "cached", False))
-        self._bill(row)
+        self._bill(row, prices)
         return row, rows
 
     def _outcome(self) -> str:
@@ -137,7 +148,7 @@ class _Entry:
         # What is no error of ours and no cancellation is a fault in a listener's or a provider's code.
         return "error" if issubclass(self.error[0], (LLMError, Exception)) else self.outcome
 
-    def _attempt(self, number: int, attempt: Attempt) -> AttemptRow:
+    def _attempt(self, number: int, attempt: Attempt, price: _Price) -> AttemptRow:
         row = AttemptRow(
             call_id=self.uid,
             number=number,
@@ -157,44 +168,47 @@ class _Entry:
             wait_reason=attempt.wait_reason,
         )
         _count(row, attempt.usage)
-        row.cost, row.cost_complete, row.price_source, _ = _price(attempt)
+        row.cost, row.cost_complete, row.price_source, _ = price
         return row
 
-    def _bill(self, row: CallRow) -> None:
+    def _bill(self, row: CallRow, prices: list[_Price]) -> None:
         """The call's tokens and cost: those of its attempts together; a kept answer used and cost nothing."""
-        billed = [(each, _price(each)) for each in self.attempts if each.usage is not None]
+        billed = [price for each, price in zip(self.attempts, prices, strict=True) if each.usage is not None]
         if row.cached or not billed:
             row.cost, row.cost_complete = 0, 1
             row.price_source = "cache" if row.cached else "nothing billed"
             return
         _count(row, usage_of(self.attempts))
-        costs = [price[0] for _each, price in billed if price[0] is not None]
+        costs = [price[0] for price in billed if price[0] is not None]
         row.cost = sum(costs) if costs else None
-        row.cost_complete = int(len(costs) == len(billed) and all(price[1] for _each, price in billed))
-        _cost, _complete, row.price_source, row.price_as_of = billed[-1][1]
+        row.cost_complete = int(len(costs) == len(billed) and all(price[1] for price in billed))
+        _cost, _complete, row.price_source, row.price_as_of = billed[-1]
 
 
-def _price(attempt: Attempt) -> tuple[int | None, int, str | None, str | None]:
-    """Picodollars of an attempt, whether that is all of it, where the price comes from, and of which day it is."""
+def _price(attempt: Attempt) -> _Price:
     usage, pricer = attempt.usage, attempt.pricer
     if attempt.reported_cost is not None:
         return picodollars(attempt.reported_cost), 1, "provider", None
     if usage is None:
         return 0, 1, "nothing billed", None
+    if isinstance(pricer, Pricer):
+        found = pricer.picodollars(usage)
+        return (None, 0, None, None) if found is None else (found[0], int(found[1]), found[2], found[3])
     details = getattr(pricer, "details", None)
     if details is not None:
-        found = details(usage)
-        if found is None:
+        known = details(usage)
+        if known is None:
             return None, 0, None, None
-        return picodollars(found.total), int(found.complete), found.source, _text(found.as_of)
+        return picodollars(known.total), int(known.complete), known.source, _text(known.as_of)
     cost: Decimal | None = attempt.cost
     return picodollars(cost), int(cost is not None), None, None
 
 
 def _count(row: CallRow | AttemptRow, usage: Usage | None) -> None:
     if usage is not None:
-        for name in TOKENS:
-            setattr(row, name, getattr(usage, name))
+        for name, count in zip(TOKENS, _tokens(usage), strict=True):
+            if count:
+                setattr(row, name, count)
         row.usage_estimated = int(usage.estimated)
 
 
