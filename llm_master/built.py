@@ -7,6 +7,7 @@ can crash the process, so the first meeting happens under this lock; what was bu
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -15,6 +16,15 @@ import msgspec
 __all__ = ["build"]
 
 _LOCK = threading.Lock()
+
+
+def _reset_lock() -> None:
+    global _LOCK  # noqa: PLW0603  # it may be held by a thread that fork did not copy
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_lock)
 
 
 def build(*kinds: Any) -> None:

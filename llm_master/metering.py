@@ -8,6 +8,7 @@ whitespace and without regard to case, and exactly: a price without a family is 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from decimal import Decimal, localcontext
 from functools import cache
@@ -19,7 +20,6 @@ from llm_master.errors import ConfigurationError
 from llm_master.price_files import PriceProblem, price_of, read_price_files, table_key
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 __all__ = [
@@ -156,6 +156,15 @@ def _prices(record: ModelPricing) -> tuple[Decimal | None, Decimal | None, Decim
 @cache
 def _table() -> _Table:
     return _Table()
+
+
+def _reset_lock() -> None:
+    if _table.cache_info().currsize:
+        _table().lock = threading.RLock()  # it may be held by a thread that fork did not copy
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_lock)
 
 
 def version() -> int:

@@ -20,6 +20,7 @@ from llm_master.classes import ModelRegistry
 from llm_master.cost import Cost
 from llm_master.errors import ConfigurationError, InvalidRequestError, ModelNotFoundError
 from llm_master.money import money, pico, usd
+from llm_master.prices import LOADING
 from llm_master.prices.rates import Bill, Rates, charge, compiled
 
 if TYPE_CHECKING:
@@ -30,7 +31,17 @@ if TYPE_CHECKING:
     from llm_master.prices.tariff import Served, Tariff
     from llm_master.rows import ProviderRow
 
-__all__ = ["Pricer", "attempt_cost", "cost_of", "load", "reported", "response_cost", "upper_bound"]
+__all__ = [
+    "Pricer",
+    "attempt_cost",
+    "cost_of",
+    "is_loaded",
+    "load",
+    "load_aside",
+    "reported",
+    "response_cost",
+    "upper_bound",
+]
 
 _OWN = "own price"
 _FREE = "free"
@@ -177,15 +188,15 @@ class Pricer(msgspec.Struct):
 # What reads prices is loaded with the first one that is asked for.
 @cache
 def _tariffs() -> Any:
-    from llm_master.prices import tariff
-
+    with LOADING:
+        from llm_master.prices import tariff
     return tariff
 
 
 @cache
 def _metering() -> Any:
-    from llm_master import metering
-
+    with LOADING:
+        from llm_master import metering
     return metering
 
 
@@ -213,10 +224,25 @@ def _behind(asked: str, provider: str) -> str:
 
 
 def load() -> None:
-    """Read the price data now, so that the first price does not take the time for it (0.3 s); for a thread."""
-    from llm_master.prices.store import book
+    """Read the price data now, so that the first price does not take the time for it (some 40 ms); for a thread."""
+    with LOADING:
+        _metering()
+        tariffs = _tariffs()
+        tariffs.rules()
+        tariffs.book()
 
-    book()
+
+def load_aside() -> None:
+    """Have a thread read it where it has not been read, for those who price on an event loop soon."""
+    if not is_loaded():
+        import threading
+
+        threading.Thread(target=load, name="llm-master-prices", daemon=True).start()
+
+
+def is_loaded() -> bool:
+    """Whether the price data has been read, so that a price is there at once."""
+    return _tariffs.cache_info().currsize > 0 and bool(_tariffs().is_read())
 
 
 def attempt_cost(attempt: Attempt) -> Cost | None:

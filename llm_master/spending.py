@@ -87,6 +87,16 @@ def most_of(target: Any, messages: Any, params: dict[str, Any], kind: str = "cha
     return Most(tokens, None if cost is None else picodollars(cost), "price" if cost is None else lacks)
 
 
+async def _read_prices() -> None:
+    """Have the price data read where it has not been: reading takes some 40 ms, which the event loop does not stop."""
+    from llm_master.pricing import is_loaded, load
+
+    if not is_loaded():
+        import asyncio
+
+        await asyncio.to_thread(load)
+
+
 def _amount(unit: str, amount: int) -> Decimal | int:
     return usd(amount) if unit == "usd" else amount
 
@@ -211,6 +221,7 @@ class Spending:
         budgets = self.budgets.of(keys_of(place, call.tags))
         if not budgets and self.max_cost is None:
             return await limiter.acquire(limits, **how) if limits else True
+        await _read_prices()
         most = most_of(target, call.messages, step.params, call.kind)
         self._check_known(budgets, most, target)
         bill = Bill(self, self._own(most, target))

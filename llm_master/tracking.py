@@ -10,6 +10,7 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import Usage
+from llm_master.late import pricing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ class Jobs:
 
     def job(self, name: str) -> Job:
         """A new one."""
+        pricing().load_aside()  # its calls are priced where they end, on the event loop
         return Job(name, self)
 
     def running(self) -> tuple[Job, ...]:

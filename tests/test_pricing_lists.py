@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from llm_master import Usage
 from llm_master.base_provider import UnifiedProvider
 from llm_master.catalogue import load_prices
+from llm_master.prices.package import from_package
 from llm_master.prices.rules import rules
-from llm_master.prices.sheets import from_package, parse
+from llm_master.prices.sheets import parse
 from llm_master.prices.tariff import tariff_of
 from llm_master.pricing import cost_of, upper_bound
 

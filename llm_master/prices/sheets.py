@@ -1,8 +1,8 @@
 """
 Price sheets: what ``genai-prices`` knows of every model, in the shape of the file that it publishes.
 
-The data comes from the installed package, or from a newer file that ``llm-master models update`` has fetched. Reading
-either takes a while (the package 0.3 s), so it happens when the first price is asked for and never at import.
+The data comes from the installed package (``package.py``), or from a newer file that ``llm-master models update`` has
+fetched. Reading either takes some milliseconds, so it happens when the first price is asked for and never at import.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from llm_master.built import build
 
-__all__ = ["Model", "Period", "Price", "Provider", "Step", "Stepped", "Variant", "from_package", "parse"]
+__all__ = ["Constraint", "Model", "Period", "Price", "Provider", "Step", "Stepped", "Variant", "parse"]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -105,65 +105,6 @@ def _check(name: str, prices: Iterable[Price]) -> None:
         amounts = (price.base, *(step.price for step in price.tiers)) if isinstance(price, Stepped) else (price,)
         if any(not amount.is_finite() or amount < 0 for amount in amounts):
             raise ValueError(f"{name} has a price that is no amount of money")
-
-
-# -- the installed package ------------------------------------------------------------------------------------------
-
-
-def from_package() -> tuple[dict[str, Provider], str]:
-    """The providers of the installed package by their id, and its version."""
-    import importlib.metadata
-
-    from genai_prices.data_snapshot import get_snapshot
-
-    snapshot = get_snapshot()
-    providers = {each.id: _provider(each) for each in snapshot.providers}
-    return providers, importlib.metadata.version("genai-prices")
-
-
-def _provider(given: Any) -> Provider:
-    models = tuple(_model(each) for each in given.models)
-    return Provider(given.id, models, tuple(given.fallback_model_providers or ()))
-
-
-def _model(given: Any) -> Model:
-    periods = given.prices if isinstance(given.prices, list) else None
-    return Model(
-        given.id,
-        _clause(given.match),
-        _prices(given.prices)
-        if periods is None
-        else tuple(Period(_prices(each.prices), _constraint(each.constraint)) for each in periods),
-        tuple(
-            Variant(dict(each.when), _prices(each.prices), _constraint(each.constraint))
-            for each in given.price_variants or ()
-        ),
-    )
-
-
-def _prices(given: Any) -> dict[str, Price]:
-    return {name: _price(value) for name, value in vars(given).items() if value is not None}
-
-
-def _price(value: Any) -> Price:
-    if isinstance(value, Decimal):
-        return value
-    return Stepped(value.base, tuple(Step(each.start, each.price) for each in value.tiers))
-
-
-def _constraint(given: Any) -> Constraint | None:
-    if given is None:
-        return None
-    day = getattr(given, "start_date", None)
-    if day is not None:
-        return Constraint(start_date=day)
-    return Constraint(start_time=given.start_time.isoformat(), end_time=given.end_time.isoformat())
-
-
-def _clause(given: Any) -> dict[str, Any]:
-    name, value = next(iter(vars(given).items()))
-    name = name.rstrip("_")
-    return {name: [_clause(each) for each in value] if isinstance(value, list) else value}
 
 
 # -- which model a name means ---------------------------------------------------------------------------------------

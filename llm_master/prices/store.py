@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from typing import Any
 import msgspec
 
 from llm_master.built import build
+from llm_master.prices import LOADING
+from llm_master.prices.package import from_package
 from llm_master.prices.rules import rules
-from llm_master.prices.sheets import Provider, from_package, parse
+from llm_master.prices.sheets import Provider, parse
 
-__all__ = ["LARGEST", "VARIABLE", "Book", "book", "data_path", "forget", "keep"]
+__all__ = ["LARGEST", "VARIABLE", "Book", "book", "data_path", "forget", "is_read", "keep"]
 
 logger = logging.getLogger("llm_master")
 
@@ -49,7 +50,6 @@ class _Kept(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-_LOCK = threading.Lock()
 _BOOK: list[Book] = []
 
 
@@ -66,15 +66,20 @@ def data_path() -> Path | None:
 def book() -> Book:
     """The price sheets in use, read once."""
     if not _BOOK:
-        with _LOCK:
+        with LOADING:
             if not _BOOK:
                 _BOOK.append(_fetched() or _installed())
     return _BOOK[0]
 
 
+def is_read() -> bool:
+    """Whether the price sheets have been read."""
+    return bool(_BOOK)
+
+
 def forget() -> None:
     """Read the data anew when the next price is asked for."""
-    with _LOCK:
+    with LOADING:
         _BOOK.clear()
 
 

@@ -5,7 +5,6 @@ What one model costs at one provider: its prices over time, by tier and place, a
 from __future__ import annotations
 
 import re
-import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
@@ -13,15 +12,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_master.money import EXACT
+from llm_master.prices import LOADING
 from llm_master.prices.rates import Bill, Rates, charge, compiled
 from llm_master.prices.rules import Listed, applies, names_of, plain, rules
 from llm_master.prices.sheets import Constraint, Model, Period, Price, Provider, Step, Stepped, Variant, means
-from llm_master.prices.store import Book, book
+from llm_master.prices.store import Book, book, is_read
 
 if TYPE_CHECKING:
     from llm_master.classes import Usage
 
-__all__ = ["STANDARD", "Served", "Tariff", "tariff_of"]
+__all__ = ["STANDARD", "Served", "Tariff", "book", "is_read", "rules", "tariff_of"]
 
 _DAY = 86_400
 # What is kept of one model, and of models; a process that prices more starts anew.
@@ -318,7 +318,6 @@ def _most(rates: Rates, given: int, made: int) -> int:
 
 # -- which model ----------------------------------------------------------------------------------------------------
 
-_LOCK = threading.Lock()
 _TARIFFS: dict[tuple[str, str], Tariff | None] = {}
 _OF: list[Book] = []
 
@@ -327,7 +326,7 @@ def tariff_of(provider: str, model: str) -> Tariff | None:
     """The tariff of a provider's model, resolved once; None when no source has one."""
     sheets = book()
     if not _OF or _OF[0] is not sheets:
-        with _LOCK:
+        with LOADING:
             _TARIFFS.clear()
             _OF[:] = [sheets]
     key = (provider, model)
@@ -336,7 +335,7 @@ def tariff_of(provider: str, model: str) -> Tariff | None:
     except KeyError:
         pass
     found = _find(provider, model, sheets)
-    with _LOCK:
+    with LOADING:
         if len(_TARIFFS) >= _MOST_TARIFFS:
             _TARIFFS.clear()
         _TARIFFS[key] = found

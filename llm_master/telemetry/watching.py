@@ -7,6 +7,8 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from llm_master.pricing import load_aside
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -29,6 +31,7 @@ class Watcher(Generic[State]):
 
     def __init__(self) -> None:
         self._calls: dict[int, State] = {}
+        load_aside()  # calls are priced where they end, on the event loop
 
     @contextmanager
     def around(self, call: Any, steps: Sequence[Any]) -> Iterator[None]:
