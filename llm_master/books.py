@@ -7,12 +7,18 @@ from __future__ import annotations
 import os
 from random import Random
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from concurrent.futures import Future
 
-__all__ = ["Book", "new_uid"]
+    from llm_master.errors import LLMError
+
+__all__ = ["Book", "Wait", "new_uid"]
+
+#: What a call waits for until it is written down: raises an LLMError, or brings one, when it could not be.
+Wait: TypeAlias = "Future[Any] | Awaitable[LLMError | None]"
 
 # Not the shared one: a program that seeds it would give its calls the ids of another, and find its own numbers changed.
 _CHANCE = Random()  # noqa: S311  # an id is no secret
@@ -27,7 +33,7 @@ class Book(Protocol):
     def check(self) -> None:
         """Raise an LLMError when no call may be made because it could not be written down."""
 
-    def note(self, call: Any, outcome: str, response: Any, error: BaseException | None) -> Future[Any] | None:
+    def note(self, call: Any, outcome: str, response: Any, error: BaseException | None) -> Wait | None:
         """
         Write a call down; quick, in the event loop of the call.
 

@@ -16,9 +16,8 @@ from llm_master.policy.estimate import estimate_input, estimate_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
 
-    from llm_master.books import Book
+    from llm_master.books import Book, Wait
     from llm_master.classes import Request, Usage
     from llm_master.events import CallEvent, StreamEvent
     from llm_master.incoming import OpenStream
@@ -147,9 +146,7 @@ class Record:
             self.tell("start")
             yield
 
-    def end(
-        self, outcome: str, *, response: Any = None, error: BaseException | None = None
-    ) -> list[Future[Any]] | None:
+    def end(self, outcome: str, *, response: Any = None, error: BaseException | None = None) -> list[Wait] | None:
         """
         Tell the call's one end: ``ok``, ``error`` or ``cancelled``.
 
@@ -159,7 +156,7 @@ class Record:
         if self.ended:
             return None
         self.ended = True
-        waits: list[Future[Any]] | None = None
+        waits: list[Wait] | None = None
         for book in self.books:
             try:
                 kept = book.note(self, outcome, response, error)

@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import LLMError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
+
+    from llm_master.books import Wait
 
 __all__ = ["settled"]
 
 
-async def settled(waits: Sequence[Future[Any]], response: Any = None) -> None:
+async def settled(waits: Sequence[Wait], response: Any = None) -> None:
     """
     Wait until books have kept a call.
 
@@ -25,8 +27,10 @@ async def settled(waits: Sequence[Future[Any]], response: Any = None) -> None:
     """
     for kept in waits:
         try:
-            await asyncio.wrap_future(kept)
-        except LLMError as error:
+            error = await (asyncio.wrap_future(kept) if isinstance(kept, Future) else kept)
+        except LLMError as raised:
+            error = raised
+        if isinstance(error, LLMError):
             logging.getLogger("llm_master").warning("%s", error)
             if response is not None:
                 response.notes = (*response.notes, str(error))

@@ -14,6 +14,7 @@ import pytest
 from support import faults
 from support.behaviours import hold, ok, status
 from support.fault_server import FaultServer
+from support.ledgers import made
 
 from llm_master import (
     ConfigurationError,
@@ -234,3 +235,32 @@ def test_looking_at_a_call_writes_nothing(path: Path, fault_server: FaultServer)
 
     run(main())
     assert not path.exists()
+
+
+def test_coroutines_that_wait_share_a_commit_and_one_that_gave_up_disturbs_none(path: Path) -> None:
+    async def main() -> tuple[list[LedgerError | None], int]:
+        ledger = Ledger(path, mode="strict")
+        waits = [ledger.commit_soon(made()) for _ in range(40)]
+        waits[7].cancel()
+        found = [await wait for number, wait in enumerate(waits) if number != 7]
+        written = ledger.health().written
+        await asyncio.to_thread(ledger.close)
+        return found, written
+
+    found, written = run(main())
+    assert (found, written) == ([None] * 39, 40)
+    assert len(rows(path)) == 40
+
+
+def test_a_loop_that_ended_while_rows_were_written_is_no_harm(path: Path) -> None:
+    async def leave() -> None:
+        for _ in range(20):
+            ledger.commit_soon(made())
+
+    ledger = Ledger(path, mode="strict")
+    for _ in range(3):
+        asyncio.run(leave())
+    ledger.commit(made()).result(10)
+    ledger.close()
+    assert ledger.health().failure is None
+    assert len(rows(path)) == 61

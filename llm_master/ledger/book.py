@@ -14,17 +14,14 @@ from llm_master.pricing import Pricer
 from llm_master.record import usage_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-    from decimal import Decimal
-
+    from llm_master.books import Wait
     from llm_master.classes import Attempt, Usage
     from llm_master.ledger.store import Ledger
 
 __all__ = ["LedgerBook"]
 
-# Picodollars of an attempt, whether that is all of it, where the price comes from, and of which day it is.
-_Price = tuple[int | None, int, str | None, str | None]
-# Those of the tokens' columns, in their order.
+_NOTHING = "nothing billed"
+# The counts of a usage, in the order of their columns.
 _tokens = attrgetter(*TOKENS)
 
 
@@ -50,7 +47,7 @@ class LedgerBook:
         if self.ledger.refuses:
             self.ledger.check()
 
-    def note(self, call: Any, outcome: str, response: Any, error: BaseException | None) -> Future[None] | None:
+    def note(self, call: Any, outcome: str, response: Any, error: BaseException | None) -> Wait | None:
         """As ``Book.note``."""
         took = monotonic() - call.started
         entry = _Entry(call, outcome, response, error, took)
@@ -59,7 +56,10 @@ class LedgerBook:
         if self.ledger.contents:
             entry.contents = _contents(call, response)
         if self._strict:
-            return self.ledger.commit(entry)
+            try:
+                return self.ledger.commit_soon(entry)
+            except RuntimeError:  # no loop runs: a stream is collected
+                return self.ledger.commit(entry)
         self.ledger.add(entry)
         return None
 
@@ -102,30 +102,29 @@ class _Entry:
         self.contents: str | None = None
 
     def __call__(self) -> tuple[CallRow, list[AttemptRow]]:
-        attempts = self.attempts
-        prices = [_price(attempt) for attempt in attempts]
-        rows = [
-            self._attempt(number, attempt, price)
-            for number, (attempt, price) in enumerate(zip(attempts, prices, strict=True), 1)
-        ]
-        response = self.response
+        attempts, response = self.attempts, self.response
+        bills = [_Bill(attempt) for attempt in attempts]
         last: Any = attempts[-1] if attempts else None
+        cached = getattr(response, "cached", False)
         row = CallRow(
             id=self.uid,
             ts=self.ts,
             kind="image" if self.kind == "chat" and getattr(response, "images", None) else self.kind,
             streamed=int(self.streamed),
             model_asked=self.asked,
-            deployment=getattr(last, "deployment", None),
-            key_id=getattr(last, "key_id", None),
-            tags=tags_text(self.tags),
+            tags=tags_text(self.tags) if self.tags else "[]",
             outcome=self._outcome(),
             attempts=len(attempts),
+            cached=int(cached),
             latency_us=int(self.took * 1e6),
-            bytes_sent=sum(attempt.bytes_sent for attempt in attempts),
-            bytes_received=sum(attempt.bytes_received for attempt in attempts),
             contents=self.contents,
+            **self._counts(bills, cached=cached),
         )
+        if last is not None:
+            row.deployment, row.key_id = last.deployment, last.key_id
+            for attempt in attempts:
+                row.bytes_sent += attempt.bytes_sent
+                row.bytes_received += attempt.bytes_received
         if self.error is not None:
             row.error, row.error_code = self.error[0].__name__, _text(self.error[1])
         source = response if response is not None else last
@@ -136,9 +135,14 @@ class _Entry:
             row.finish_reason = getattr(response, "finish_reason", None)
             row.service_tier = getattr(response, "service_tier", None)
             row.fallback = int(response.model_name != self.asked)
-            row.cached = int(getattr(response, "cached", False))
-        self._bill(row, prices)
-        return row, rows
+        self._owe(row, bills)
+        return row, [self._attempt(number, *each) for number, each in enumerate(zip(attempts, bills, strict=True), 1)]
+
+    def _counts(self, bills: list[_Bill], *, cached: bool) -> dict[str, Any]:
+        """The call's tokens: those of its attempts together; a kept answer used none."""
+        if cached or not bills:
+            return {}
+        return bills[0].counts if len(bills) == 1 else _counts(usage_of(self.attempts))
 
     def _outcome(self) -> str:
         if self.error is None:
@@ -148,8 +152,8 @@ class _Entry:
         # What is no error of ours and no cancellation is a fault in a listener's or a provider's code.
         return "error" if issubclass(self.error[0], (LLMError, Exception)) else self.outcome
 
-    def _attempt(self, number: int, attempt: Attempt, price: _Price) -> AttemptRow:
-        row = AttemptRow(
+    def _attempt(self, number: int, attempt: Attempt, bill: _Bill) -> AttemptRow:
+        return AttemptRow(
             call_id=self.uid,
             number=number,
             ts=self.ts + int(attempt.started * 1e6),
@@ -162,54 +166,75 @@ class _Entry:
             status_code=attempt.status_code,
             error=attempt.error,
             error_code=_text(attempt.error_code),
+            cost=bill.cost,
+            cost_complete=bill.complete,
+            price_source=bill.source,
             latency_us=int(attempt.latency * 1e6),
             ttft_us=_micros(attempt.time_to_first_token),
             waited_us=int(attempt.waited * 1e6),
             wait_reason=attempt.wait_reason,
+            **bill.counts,
         )
-        _count(row, attempt.usage)
-        row.cost, row.cost_complete, row.price_source, _ = price
-        return row
 
-    def _bill(self, row: CallRow, prices: list[_Price]) -> None:
-        """The call's tokens and cost: those of its attempts together; a kept answer used and cost nothing."""
-        billed = [price for each, price in zip(self.attempts, prices, strict=True) if each.usage is not None]
+    @staticmethod
+    def _owe(row: CallRow, bills: list[_Bill]) -> None:
+        """What the call cost: what its attempts cost together; a kept answer cost nothing."""
+        billed = [each for each in bills if each.billed]
         if row.cached or not billed:
             row.cost, row.cost_complete = 0, 1
-            row.price_source = "cache" if row.cached else "nothing billed"
+            row.price_source = "cache" if row.cached else _NOTHING
             return
-        _count(row, usage_of(self.attempts))
-        costs = [price[0] for price in billed if price[0] is not None]
-        row.cost = sum(costs) if costs else None
-        row.cost_complete = int(len(costs) == len(billed) and all(price[1] for price in billed))
-        _cost, _complete, row.price_source, row.price_as_of = billed[-1]
+        for each in billed:
+            if each.cost is not None:
+                row.cost = (row.cost or 0) + each.cost
+        row.cost_complete = int(all(each.complete for each in billed))
+        row.price_source, row.price_as_of = billed[-1].source, billed[-1].as_of
 
 
-def _price(attempt: Attempt) -> _Price:
-    usage, pricer = attempt.usage, attempt.pricer
-    if attempt.reported_cost is not None:
-        return picodollars(attempt.reported_cost), 1, "provider", None
-    if usage is None:
-        return 0, 1, "nothing billed", None
-    if isinstance(pricer, Pricer):
-        found = pricer.picodollars(usage)
-        return (None, 0, None, None) if found is None else (found[0], int(found[1]), found[2], found[3])
-    details = getattr(pricer, "details", None)
-    if details is not None:
-        known = details(usage)
-        if known is None:
-            return None, 0, None, None
-        return picodollars(known.total), int(known.complete), known.source, _text(known.as_of)
-    cost: Decimal | None = attempt.cost
-    return picodollars(cost), int(cost is not None), None, None
+class _Bill:
+    """
+    What an attempt used and cost.
+
+    Attributes:
+        billed: whether it used anything; counts: the columns of tokens that are not 0.
+        cost: picodollars, None where no price is known; complete: 1 when that is all of it.
+        source, as_of: where the price comes from, and of which day it is.
+    """
+
+    __slots__ = ("as_of", "billed", "complete", "cost", "counts", "source")
+
+    def __init__(self, attempt: Attempt) -> None:
+        usage, pricer = attempt.usage, attempt.pricer
+        self.billed = usage is not None
+        self.counts = {} if usage is None else _counts(usage)
+        self.cost: int | None = None
+        self.complete = 0
+        self.source: str | None = None
+        self.as_of: str | None = None
+        if attempt.reported_cost is not None:
+            self.cost, self.complete, self.source = picodollars(attempt.reported_cost), 1, "provider"
+        elif usage is None:
+            self.cost, self.complete, self.source = 0, 1, _NOTHING
+        elif isinstance(pricer, Pricer):
+            found = pricer.picodollars(usage)
+            if found is not None:
+                self.cost, complete, self.source, self.as_of = found
+                self.complete = int(complete)
+        elif (details := getattr(pricer, "details", None)) is not None:
+            known = details(usage)
+            if known is not None:
+                self.cost, self.complete = picodollars(known.total), int(known.complete)
+                self.source, self.as_of = known.source, _text(known.as_of)
+        else:
+            self.cost = picodollars(attempt.cost)
+            self.complete = int(self.cost is not None)
 
 
-def _count(row: CallRow | AttemptRow, usage: Usage | None) -> None:
-    if usage is not None:
-        for name, count in zip(TOKENS, _tokens(usage), strict=True):
-            if count:
-                setattr(row, name, count)
-        row.usage_estimated = int(usage.estimated)
+def _counts(usage: Usage) -> dict[str, int]:
+    found = {name: count for name, count in zip(TOKENS, _tokens(usage), strict=True) if count}
+    if usage.estimated:
+        found["usage_estimated"] = 1
+    return found
 
 
 def _micros(seconds: float | None) -> int | None:

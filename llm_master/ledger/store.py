@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from asyncio import get_running_loop
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from llm_master.errors import ConfigurationError, LedgerError
-from llm_master.ledger.queueing import Waiting
+from llm_master.ledger.queueing import Awaited, Waiter, Waiting
 from llm_master.ledger.rows import Make
 from llm_master.ledger.writer import MOST_QUEUED, writer_of
 from llm_master.redaction import MASK
 
 if TYPE_CHECKING:
+    from asyncio import Future as AsyncFuture
     from datetime import datetime, timedelta
 
     from llm_master.ledger.forward import Forwarder
@@ -165,13 +167,27 @@ class Ledger:
         call was made; only rows that cannot be built or stored at all are given up.
         """
         waiting = Waiting(make)
+        self._commit(waiting)
+        return waiting.future
+
+    def commit_soon(self, make: Make) -> AsyncFuture[LedgerError | None]:
+        """
+        As ``commit``, for a coroutine, which awaits the future in the loop that runs now.
+
+        Its result is the error, None when the rows are committed. Rows of coroutines that wait at the same time share
+        a transaction, and their loop is woken once for all of them.
+        """
+        waiting = Awaited(make, get_running_loop())
+        self._commit(waiting)
+        return waiting.future
+
+    def _commit(self, waiting: Waiter) -> None:
         if len(self._queue) >= MOST_QUEUED:
             self._writer.lose(f"{MOST_QUEUED} calls wait to be written")
             waiting.done(LedgerError(f"the ledger in {self.path}: {MOST_QUEUED} calls wait to be written"))
-            return waiting.future
+            return
         self._queue.append(waiting)
-        self._writer.hurry()
-        return waiting.future
+        self._writer.press()
 
     def check(self, timeout: float = 1.0) -> None:
         """

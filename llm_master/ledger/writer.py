@@ -23,7 +23,7 @@ from llm_master.errors import LedgerError
 from llm_master.ledger.alarm import Alarm
 from llm_master.ledger.chunks import Sealer
 from llm_master.ledger.insert import insert, mended, rows_of
-from llm_master.ledger.queueing import Companion, Kept, Waiting
+from llm_master.ledger.queueing import Awaited, Bell, Companion, Kept, Waiter, Waiting
 from llm_master.ledger.retention import make_room
 from llm_master.ledger.rows import Make
 from llm_master.ledger.sqlite_file import identity_of, is_busy, leave_moved, open_file, transaction, trouble
@@ -42,6 +42,9 @@ MOST_KEPT = 64 * 1024 * 1024
 _AT_ONCE = 512
 # Seconds that the first row waits for more of them, so that a busy process writes 20 times a second and not 2,000.
 _GATHER = 0.04
+# Seconds that a row waits whose caller waits for it, when the last one was not alone: a transaction is a write to the
+# disk, and one of ten rows costs hardly more than one of one.
+_GATHER_AWAITED = 0.0003
 # Seconds before a file that failed is tried again.
 _RETRY = 1.0
 # Rows between two looks at the size of the file.
@@ -64,7 +67,7 @@ class Writer:
         self.patience = patience
         self.strict = False
         self.gather, self.retry, self.most_kept = _GATHER, _RETRY, MOST_KEPT
-        self.queue: deque[Make | Waiting] = deque()
+        self.queue: deque[Make | Waiter] = deque()
         self.alarm = Alarm()
         self.most_bytes: int | None = None
         self.companions: list[Companion] = []
@@ -79,11 +82,11 @@ class Writer:
         self.queue.clear()
         # Who adds a row wakes the thread only when this is set.
         self.idle = True
-        self._asleep = self._hurried = self._stopping = self.opened = False
+        self._asleep = self._hurried = self._pressed = self._several = self._stopping = self.opened = False
         self.failure: str | None = None
         self.written = self.lost = self._size = 0
         self._kept: deque[Kept] = deque()
-        self._barriers: list[Waiting] = []
+        self._barriers: list[Waiter] = []
         self._wake = threading.Event()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -110,6 +113,12 @@ class Writer:
     def hurry(self) -> None:
         """Have the thread write at once, without gathering more."""
         self._hurried = True
+        if self.idle or self._asleep:
+            self.awake()
+
+    def press(self) -> None:
+        """Have the thread write soon: somebody waits for a row."""
+        self._pressed = True
         if self.idle or self._asleep:
             self.awake()
 
@@ -157,7 +166,7 @@ class Writer:
         try:
             while True:
                 self._rest()
-                self._hurried = False
+                self._hurried = self._pressed = False
                 self._cycle()
                 if self._stopping and not self.queue:
                     return
@@ -181,30 +190,34 @@ class Writer:
             self._wake.wait()
             self._wake.clear()
         self.idle = False
-        self._sleep(self.gather)
+        if not self._pressed:
+            self._sleep(self.gather)
+        if self._pressed and self._several and not (self._hurried or self._stopping):
+            self._wake.wait(_GATHER_AWAITED)
+            self._wake.clear()
 
     def _pause(self) -> None:
         """After a failure the file is left alone for a moment; who commits meanwhile hears of it at once."""
         end = time.monotonic() + self.retry
         while not self._stopping and not self._barriers and (left := end - time.monotonic()) > 0:
             self._sleep(left)
-            self._hurried = False
+            self._hurried = self._pressed = False
             self._build()
 
     def _sleep(self, seconds: float) -> None:
         self._asleep = True
-        if not (self._hurried or self._stopping):
+        if not (self._hurried or self._pressed or self._stopping):
             self._wake.wait(seconds)
         self._wake.clear()
         self._asleep = False
 
     def _cycle(self) -> bool:
-        """Write all that is queued; whether all of it was."""
+        """Write all that is queued; whether all of it was. What comes meanwhile may wait for more, if it is little."""
         while True:
             self._build()
             if not self._write():
                 break
-            if not self.queue and not self._kept:
+            if not self._kept and ((len(self.queue) < _AT_ONCE and not _ENDING.is_set()) or not self.queue):
                 break
         error = LedgerError(self.failure) if self.failure is not None else None
         barriers, self._barriers = self._barriers, []
@@ -219,14 +232,14 @@ class Writer:
                 item = self.queue.popleft()
             except IndexError:
                 return
-            waiting = item if isinstance(item, Waiting) else None
-            make = item.make if isinstance(item, Waiting) else item
-            if make is None:
-                self._barriers.append(item)  # type: ignore[arg-type]  # only a Waiting has no make
-                continue
-            self._keep(make, waiting)
+            if not isinstance(item, Waiting | Awaited):
+                self._keep(item, None)
+            elif item.make is not None:
+                self._keep(item.make, item)
+            else:
+                self._barriers.append(item)
 
-    def _keep(self, make: Make, waiting: Waiting | None) -> None:
+    def _keep(self, make: Make, waiting: Waiter | None) -> None:
         try:
             kept = Kept(rows_of(*make()), waiting)
         except Exception as error:  # noqa: BLE001  # whatever a row's maker does, the next row is written
@@ -242,7 +255,7 @@ class Writer:
         if self.failure is not None:
             kept.told(LedgerError(self.failure))
 
-    def _refuse(self, waiting: Waiting | None, why: str) -> None:
+    def _refuse(self, waiting: Waiter | None, why: str) -> None:
         self.lose(why)
         if waiting is not None:
             waiting.done(LedgerError(f"the ledger in {self.path}: {why}"))
@@ -313,10 +326,13 @@ class Writer:
                 self._build()
             else:
                 break
+        bell = Bell()
+        self._several = len(batch) > 1
         for kept in batch:
             self._kept.popleft()
             self._size -= kept.size
-            kept.told()
+            kept.told(later=bell)
+        bell.ring()
 
     def _insert(self, connection: sqlite3.Connection, batch: list[Kept]) -> None:
         """Insert a batch; a row that SQLite will not take is found and given up, and the others are written."""
