@@ -9,7 +9,6 @@ both by the same names in lower case; there they beat the environment. ``{PROVID
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -64,6 +63,8 @@ class Presets:
 
 
 def _read(provider: str, path: str, origin: str) -> dict[str, Any]:
+    from pathlib import Path
+
     where = f"the response format of {provider} ({origin}): {path}"
     try:
         place = Path(path).expanduser()

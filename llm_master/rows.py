@@ -8,7 +8,6 @@ A row is a plain dict in ``UnifiedProvider.PROVIDER_CONFIGS`` (shipped ones come
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -350,6 +349,8 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         known = set(cls.__struct_fields__) - {"name"}
         for field in row:
             if field not in known:
+                import difflib
+
                 near = difflib.get_close_matches(field, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
                 raise ConfigurationError(f"provider {name!r}: unknown field {field!r} in its row{hint}")
