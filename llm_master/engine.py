@@ -86,7 +86,10 @@ class Engine:
     def __init__(self, llm: Any, options: Mapping[str, Any], listeners: list[Callable[[CallEvent], Any]]) -> None:
         settings = options.get("settings")
         self.listeners = listeners
-        self.books: tuple[Book, ...] = (*_ledger(options.get("ledger"), settings), *(options.get("books") or ()))
+        self.books: tuple[Book, ...] = (
+            *_ledger(options.get("ledger"), settings, llm.config.dotenv_values),
+            *(options.get("books") or ()),
+        )
         #: The jobs of ``track``; None until there is one.
         self.jobs: Jobs | None = options.get("jobs")
         self.timeouts: Timeouts = options.get("timeouts") or (settings.timeouts if settings else Timeouts())
@@ -264,26 +267,12 @@ class Engine:
                 await asyncio.to_thread(flush)
 
 
-def _ledger(given: Any, settings: Any) -> tuple[Book, ...]:
-    """
-    The book of the ledger that is meant, none when it is switched off.
-
-    Raises:
-        ConfigurationError: it is none of what ``QueryLLM`` takes.
-    """
-    if given is None and settings is not None:
-        given = getattr(settings, "ledger", None)
+def _ledger(given: Any, settings: Any, dotenv: Mapping[str, str]) -> tuple[Book, ...]:
+    """The book of the ledger that is meant, none when it is switched off; raises ConfigurationError."""
     if given is False or given == "off":
         return ()
     from llm_master.ledger.book import LedgerBook
-    from llm_master.ledger.store import Ledger
+    from llm_master.ledger.choice import ledger_of
 
-    if isinstance(given, Ledger):
-        return (LedgerBook(given),)
-    if given is None:
-        return () if Ledger.default_path() is None else (LedgerBook(Ledger()),)
-    if given not in ("relaxed", "strict"):
-        from llm_master.errors import ConfigurationError
-
-        raise ConfigurationError(f"ledger={given!r}: give 'relaxed', 'strict', 'off' or a Ledger(path)")
-    return (LedgerBook(Ledger(mode=given)),)
+    found = ledger_of(given, settings, dotenv)
+    return () if found is None else (LedgerBook(found),)

@@ -83,7 +83,7 @@ class QueryLLM(Watched, Modalities):
         fetch: what may be fetched for providers that do not fetch images and files by their address.
         telemetry: ``"otel"``, ``"prometheus"``, or objects of ``llm_master.telemetry``, one or a list.
         ledger: ``"relaxed"`` (the default) writes each call down within 100 ms, ``"strict"`` before its answer is
-            shown, ``"off"`` never; a ``Ledger`` says where. ``LLM_MASTER_LEDGER`` names the file, or ``off``.
+            shown, ``"off"`` never. A ``Ledger``, else ``[ledger]`` of the file, else ``LLM_MASTER_LEDGER`` says where.
 
     ``QueryLLM.from_file`` takes models, deployments, fallbacks and limits from a settings file.
 

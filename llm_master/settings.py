@@ -1,5 +1,5 @@
 """
-The settings file ``llm_master.toml``: models, deployments, fallbacks, limits, timeouts, retries and the cache.
+The settings file ``llm_master.toml``: models, deployments, fallbacks, limits, timeouts, retries, cache and ledger.
 
 ``config/llm_master.toml`` shows every setting. What nothing reads, and what could have no effect, is a mistake.
 """
@@ -24,11 +24,13 @@ from llm_master.policy.limits_rules import Limit
 from llm_master.policy.retry import RetryPolicy
 from llm_master.price_files import read_price_files
 from llm_master.settings_budgets import BUDGET, read_budgets
+from llm_master.settings_ledger import LEDGER, read_ledger
 from llm_master.settings_parts import CacheSettings, Deployment, Fallback, ModelSettings, ProviderSettings
 from llm_master.settings_rules import Problem, Reader, nearest, written
 from llm_master.toml_lines import key_lines
 
 if TYPE_CHECKING:
+    from llm_master.settings_parts import LedgerSettings
     from llm_master.toml_lines import Place
 
 __all__ = ["CacheSettings", "Deployment", "Fallback", "ModelSettings", "Problem", "ProviderSettings", "Settings"]
@@ -51,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         cache: None when there is none.
         prices: files and directories of prices, see ``metering.py``.
         budgets: what may be spent.
+        ledger: None when the file says nothing of it.
     """
 
     path: str
@@ -63,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheSettings | None = None
     prices: tuple[str, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    ledger: LedgerSettings | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], providers: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -162,9 +166,10 @@ _CACHE = {
     "redis_url_env": rules.VARIABLE,
 }
 _PRICE_FILES = {"files": rules.TEXTS}
-_SECTIONS = ("timeouts", "retry", "providers", "models", "limits", "cache", "prices", "budgets")
+_SECTIONS = ("timeouts", "retry", "providers", "models", "limits", "cache", "prices", "budgets", "ledger")
 _HOMES = {
     **dict.fromkeys(BUDGET, "[budgets]"),
+    **dict.fromkeys(LEDGER, "ledger"),
     **dict.fromkeys(_CACHE, "cache"),
     **dict.fromkeys(_MODEL, 'models."NAME"'),
     **dict.fromkeys(_PROVIDER, "providers.NAME"),
@@ -211,6 +216,7 @@ class _File:
             cache=self._cache(parts["cache"]) if "cache" in parts else None,
             prices=self._prices(parts["prices"]) if "prices" in parts else (),
             budgets=self._budgets,
+            ledger=read_ledger(self.reader, parts["ledger"]) if "ledger" in parts else None,
         )
 
     def _timeouts(self, table: dict[str, Any]) -> Timeouts:

@@ -4,14 +4,14 @@ What one section of the settings file comes to, checked.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from llm_master.classes import ModelConfig
 from llm_master.redaction import Secret
 
-__all__ = ["CacheSettings", "Deployment", "Fallback", "ModelSettings", "ProviderSettings"]
+__all__ = ["CacheSettings", "Deployment", "Fallback", "LedgerSettings", "ModelSettings", "ProviderSettings"]
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,3 +81,20 @@ class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_entries: int = 10_000
     path: str | None = None
     redis_url_env: str | None = None
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The ledger; see ``ledger.store.Ledger`` for what each means.
+
+    ``mode`` is also ``off``; None is ``relaxed``, unless ``LLM_MASTER_LEDGER`` is ``off`` and no ``path`` is given.
+    ``path`` None is ``Ledger.default_path()``. ``postgres_url_env`` names the variable with the address of the
+    PostgreSQL that gets every row too.
+    """
+
+    mode: Literal["relaxed", "strict", "off"] | None = None
+    path: str | None = None
+    on_failure: Literal["serve", "refuse"] = "serve"
+    contents: bool = False
+    max_bytes: int | None = None
+    postgres_url_env: str | None = None

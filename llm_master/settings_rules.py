@@ -163,6 +163,7 @@ VARIABLE = Rule(
 
 # Names under which people put a secret into a file.
 _SECRETS = frozenset(("key", "apikey", "token", "apitoken", "secret", "password", "authorization", "redisurl"))
+_SECRETS |= {"postgres", "postgresurl", "postgresql", "postgresqlurl", "databaseurl", "dsn"}
 
 
 class Reader:
@@ -200,7 +201,8 @@ class Reader:
         name, home = str(place[-1]), written(place[:-1])
         where = f"in [{home}]" if home else "at the top of the file"
         if re.sub("[_-]", "", name.lower()) in _SECRETS and not isinstance(value, dict):
-            variable = "redis_url_env" if "redis" in name.lower() else "api_key_env"
+            variable = "postgres_url_env" if home == "ledger" else "api_key_env"
+            variable = "redis_url_env" if "redis" in name.lower() else variable
             self.wrong(
                 place,
                 f"{name} {where}: a secret must not stand in this file; put it into an environment variable"

@@ -109,7 +109,8 @@ def test_in_text_the_unused_providers_share_a_line(healthy, tmp_path):
     done = run("doctor", folder=tmp_path, env=healthy)
     lines = done.out.splitlines()
     assert done.code == 0
-    assert [line.split()[0] for line in lines] == ["ok"] * 9 + ["off"]
+    assert [line.split()[0] for line in lines] == ["ok"] * 3 + ["off"] + ["ok"] * 6 + ["off"]
+    assert lines[3].split(maxsplit=1)[1].startswith("ledger")
     assert "anthropic, openrouter" in lines[-1]
     assert "llm-master providers" in lines[-1]
     assert "set ANTHROPIC_API_KEY" in run("doctor", "--all", "--offline", folder=tmp_path, env=healthy).out
@@ -241,7 +242,7 @@ def test_offline_looks_at_the_set_up_only(healthy, fault_server, tmp_path):
     found = examined(tmp_path, "--offline", **healthy)
     assert found.code == 0
     assert fault_server.requests == []
-    assert {check.rpartition(" ")[2] for check in found} == {"version", "set-up"}
+    assert {check.rpartition(" ")[2] for check in found} == {"version", "set-up", "ledger"}
 
 
 def test_missing_keys_are_no_fault(tmp_path):
@@ -334,7 +335,7 @@ def test_each_deployment_with_its_address_key_and_limits(team, tmp_path, fault_s
     found = examined(tmp_path, "--settings", team, "--offline", **KEYS)
     assert (found.code, found.err) == (0, "")
     rows = {check: finding for check, finding in found.items() if not check.endswith("set-up")}
-    del rows["version"]
+    del rows["version"], rows["ledger"]
     assert rows == {
         "settings": ("ok", "team.toml: no mistakes; models: 1, with deployments of their own: 2"),
         "team-chat [east]": (
@@ -378,7 +379,7 @@ def test_a_fallback_that_is_a_model_of_the_file_stands_once(tmp_path):
     )
     found = examined(tmp_path, "--settings", "a.toml", "--offline")
     assert [check for check in found if not check.endswith("set-up")] == [
-        *("version", "settings", "a", "b", "local (fallback)")
+        *("version", "settings", "a", "b", "local (fallback)", "ledger")
     ]
 
 

@@ -225,6 +225,7 @@ def test_the_answer_shown_looks_like_a_real_one():
 
 def test_the_findings_shown_look_like_real_ones(tmp_path):
     env = {"OPENAI_API_KEY": "sk-test-0123456789abcdef", "OPENAI_BASE_URL": "http://api.nosuch.invalid/v1"}
+    env["LLM_MASTER_LEDGER"] = str(tmp_path / "usage.sqlite3")
     done = run("doctor", folder=tmp_path, env=env)
     shown, real = (
         [re.split(r"  +", line, maxsplit=2) for line in text] for text in (output("doctor"), done.out.splitlines())

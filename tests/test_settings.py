@@ -22,6 +22,7 @@ from llm_master.settings import (
     Settings,
     check,
 )
+from llm_master.settings_parts import LedgerSettings
 
 SAMPLE = Path(__file__).resolve().parent.parent / "config" / "llm_master.toml"
 
@@ -71,6 +72,13 @@ max_concurrency = 3
 [cache]
 kind = "memory"
 ttl = inf
+[ledger]
+mode = "strict"
+path = "~/usage.sqlite3"
+on_failure = "refuse"
+contents = true
+max_bytes = 5_000_000
+postgres_url_env = "LEDGER"
 """)
     assert check(path) == []
     settings = Settings.read(path)
@@ -94,6 +102,14 @@ ttl = inf
     )
     assert settings.redis_url_env == "REDIS"
     assert settings.cache == CacheSettings(kind="memory", ttl=None)
+    assert settings.ledger == LedgerSettings(
+        mode="strict",
+        path="~/usage.sqlite3",
+        on_failure="refuse",
+        contents=True,
+        max_bytes=5_000_000,
+        postgres_url_env="LEDGER",
+    )
 
 
 def test_an_empty_file_changes_nothing(written) -> None:
@@ -170,6 +186,17 @@ def test_an_empty_file_changes_nothing(written) -> None:
         ('[cache]\nkind = "sqlite"', 1, "needs path"),
         ('[cache]\nkind = "memory"\npath = "x"', 3, "path has no effect"),
         ('[cache]\nkind = "redis"\nredis_url_env = "R"\nmax_entries = 5', 4, "max_entries has no effect"),
+        ("[ledger]", 1, "[ledger] sets nothing; give it a setting or remove it"),
+        ("ledger = true", 1, "ledger must be a table: write [ledger]"),
+        ('[ledger]\nmode = "strikt"', 2, 'did you mean "strict"?'),
+        ('[ledger]\npath = "off"', 2, 'write mode = "off" to keep no ledger'),
+        ('[ledger]\npath = ""', 2, 'give a file such as "~/usage.sqlite3"'),
+        ('[ledger]\nmode = "off"\ncontents = true', 3, 'contents has no effect with mode = "off"'),
+        ('[ledger]\non_failure = "crash"', 2, 'give one of "serve", "refuse"'),
+        ('[ledger]\ncontents = "yes"', 2, "give true or false"),
+        ("[ledger]\nmax_bytes = 500", 2, "give bytes, a whole number of at least 1000000"),
+        ("[ledger]\nmax_megabytes = 500", 2, "did you mean 'max_bytes'?"),
+        ('[cache]\nkind = "memory"\non_failure = "serve"', 3, "it belongs into [ledger]"),
         ("[timeouts]\ntotal = ", 2, "this is not TOML"),
         ("[timeouts]\ntotal = 1\ntotal = 2", 3, "this is not TOML"),
         ("[timeouts]\ntotal = [1,\n2", 3, "this is not TOML"),
@@ -211,6 +238,14 @@ def test_a_redis_address_in_the_file_is_refused(written) -> None:
     (problem,) = check(written('[limits]\nredis_url = "redis://:hunter22@host"\n[limits."tag:a"]\nrpm = 1'))
     assert problem.line == 2
     assert "redis_url_env" in problem.text
+    assert "hunter22" not in problem.text
+
+
+@pytest.mark.parametrize("name", ["postgres", "postgres_url", "dsn", "path", "postgres_url_env"])
+def test_a_postgresql_address_in_the_file_is_refused(written, name: str) -> None:
+    (problem,) = check(written(f'[ledger]\n{name} = "postgresql://ada:hunter22@host/books"'))
+    assert problem.line == 2
+    assert "variable" in problem.text
     assert "hunter22" not in problem.text
 
 
@@ -257,7 +292,7 @@ def test_the_sample_is_right_with_every_line_taken(written) -> None:
 def test_the_sample_shows_every_setting() -> None:
     from llm_master import settings
 
-    tables = ("_TIMEOUTS", "_RETRY", "_PROVIDER", "_MODEL", "_DEPLOYMENT", "_LIMIT", "_CACHE", "_PRICE_FILES")
+    tables = ("_TIMEOUTS", "_RETRY", "_PROVIDER", "_MODEL", "_DEPLOYMENT", "_LIMIT", "_CACHE", "_PRICE_FILES", "LEDGER")
     names = {name for table in tables for name in getattr(settings, table)} | {"fallbacks", "params", "deployments"}
     text = SAMPLE.read_text(encoding="utf-8")
     assert {name for name in names if not re.search(rf"\b{name}( =|\]\])", text)} == set()

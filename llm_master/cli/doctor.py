@@ -44,7 +44,7 @@ def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
-    Check keys, DNS, TLS, settings, the embedded model, the clock and circuit breakers.
+    Check keys, DNS, TLS, settings, ledger, embedded model, clock and circuit breakers.
 
     No key is sent. The exit code is 1 when something that is set up does not work. Running processes tell of their
     circuit breakers in the directory that LLM_MASTER_STATE_DIR names, where they have that variable too.
@@ -87,6 +87,7 @@ async def examine(
         offline: look at the set-up only.
         settings: a settings file to examine as well.
     """
+    from llm_master.cli.ledger_doctor import ledger_findings
     from llm_master.cli.settings_doctor import SettingsDoctor
     from llm_master.engine import STATE_VARIABLE
     from llm_master.limiting import REDIS_VARIABLE
@@ -98,16 +99,19 @@ async def examine(
         findings.append(finding)
         if address is not None:
             reach.append((name, address))
+    read = None
     stores = {"shared limits": REDIS_VARIABLE} if _value(REDIS_VARIABLE, config) else {}
     if settings is not None:
         found = SettingsDoctor(settings, config)
         await found.examine()
         findings += found.findings
+        read = found.settings
         stores.update(found.stores)
         known = {origin(address) for _, address in reach}
         more = {origin(address): (name, address) for name, address in found.reach}
         reach += [each for address, each in more.items() if address not in known]
     findings += [await reach_store(what, variable, config, ask=not offline) for what, variable in stores.items()]
+    findings += await ledger_findings(read, config.dotenv_values, ask=not offline)
     if not offline:
         findings += await reach_all(reach)
         findings.append(await _local(config))

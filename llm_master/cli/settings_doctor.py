@@ -37,6 +37,7 @@ class SettingsDoctor:
         findings: about the file and its deployments.
         reach: names for further findings, and the addresses that calls are sent to.
         stores: what each Redis or Valkey is for, and the variable with its address.
+        settings: the file, None while it has mistakes.
     """
 
     def __init__(self, path: str, config: LLMConfig) -> None:
@@ -45,6 +46,7 @@ class SettingsDoctor:
         self.findings: list[Finding] = []
         self.reach: list[tuple[str, str]] = []
         self.stores: dict[str, str] = {}
+        self.settings: Settings | None = None
 
     async def examine(self) -> None:
         """Fill in the findings; a file with mistakes is examined no further, since no call could use it."""
@@ -58,7 +60,7 @@ class SettingsDoctor:
             self._find("settings", "bad", f"{path}:{each.line}: {each.text}")
         if problems:
             return
-        settings = Settings.read(path, rows)
+        settings = self.settings = Settings.read(path, rows)
         self._find("settings", "ok", f"{path}: {_size(settings)}")
         await self._places(settings)
         for limit in settings.limits:

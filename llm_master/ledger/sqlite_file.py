@@ -16,7 +16,7 @@ from llm_master.ledger.schema import VERSION_TABLE, missing, revisions, statemen
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["BUSY", "identity_of", "is_busy", "leave_moved", "open_file", "transaction", "trouble"]
+__all__ = ["BUSY", "identity_of", "is_busy", "lacks", "leave_moved", "open_file", "transaction", "trouble"]
 
 # Seconds that SQLite itself waits for another process; who waits longer does it in steps, and lets a fork in between.
 BUSY = 0.1
@@ -68,7 +68,7 @@ def _prepare(connection: sqlite3.Connection, path: str, until: float) -> None:
 
     while True:
         try:
-            if _lacks(connection, path) == list(revisions("sqlite")):
+            if lacks(connection, path) == list(revisions("sqlite")):
                 # It has to be asked before the first table, and lets pruning give back room.
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -85,12 +85,12 @@ def _prepare(connection: sqlite3.Connection, path: str, until: float) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection, path: str) -> None:
-    for revision in _lacks(connection, path):
+    for revision in lacks(connection, path):
         for statement in statements("sqlite", revision):
             connection.execute(statement)
 
 
-def _lacks(connection: sqlite3.Connection, path: str) -> list[str]:
+def lacks(connection: sqlite3.Connection, path: str) -> list[str]:
     """The revisions that the file lacks; looks only, so that a file of another program stays as it is."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     version = None
