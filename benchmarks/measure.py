@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BASELINE = "python"
 MANY = 1000
+#: Calls in flight at which calls a second are looked at, too.
+RATED = 32
 # peer -> one value a round; a metric's values of all peers stand in the same order of rounds.
 Samples = dict[str, list[float]]
 
@@ -180,6 +182,8 @@ class Bench:
         for name, client in clients.items():
             found = client.ask(do="calls", flight=flight, seconds=self.plan.seconds)
             self._keep(f"call@{flight}", name, found["us"])
+            if flight == RATED:
+                self._keep(f"wall@{flight}", name, found["wall"])
 
     def _first(self, name: str, client: Process) -> None:
         first = client.ask(do="first")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BARE, SDK, ANY_LLM, LITELLM, TENSORZERO, OURS = "bare", "openai", "any-llm", "litellm", "tensorzero", "ours"
-LIMITED, KEPT = "limited", "ledger"
+LIMITED, KEPT, STRICT = "limited", "ledger", "strict"
 # Those that run from this tree.
-OWN = (OURS, LIMITED, KEPT)
+OWN = (OURS, LIMITED, KEPT, STRICT)
 
 # What `import llm_master; QueryLLM()` must not load.
 HEAVY = ("openai", "anthropic", "aiohttp", "pydantic", "requests")
@@ -103,5 +103,12 @@ PEERS: dict[str, Peer] = {
         ("aiohttp", "msgspec", "genai-prices"),
         "The same with the relaxed ledger: every call and attempt is priced and committed to SQLite within 100 ms; the "
         "CPU of the writing thread counts.",
+    ),
+    STRICT: Peer(
+        "LLM Master, strict ledger",
+        "ours_strict.py",
+        "import llm_master\nllm_master.QueryLLM()",
+        ("aiohttp", "msgspec", "genai-prices"),
+        "The same with the strict ledger: an answer is given when its rows are on the disk.",
     ),
 }

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from measure import BASELINE, HERE
-from peers import BARE, HEAVY, KEPT, LIMITED, OURS, PEERS, SDK, TENSORZERO
+from peers import BARE, HEAVY, KEPT, LIMITED, OURS, PEERS, SDK, STRICT, TENSORZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TITLES = {
     "call@1": "call, 1 in flight (µs CPU)",
     "call@32": "call, 32 in flight (µs CPU)",
+    "wall@32": "the same, wall time (µs)",
     "call@1000": "call, 1,000 in flight (µs CPU)",
     "chunk together": "streamed chunk, all at once (µs CPU)",
     "chunk apart": "streamed chunk, one by one (µs CPU)",
@@ -137,6 +138,9 @@ def limits(bench: Bench) -> list[Limit]:
     compare("a streamed chunk, one by one, to the openai SDK", "chunk apart", SDK, 1 / 3)
     if LIMITED in bench.names:
         out.append(_limit("reserve + settle under three limits", found["limiter"][LIMITED], 8, "µs"))
+    if STRICT in found.get("wall@32", {}):
+        title = "a call with the strict ledger, 32 in flight: 3,000 a second on one core"
+        out.append(_limit(title, found["wall@32"][STRICT], 1e6 / 3000, "µs"))
     if OURS in bench.names:
         many, few = found.get("call@1000", {}), found.get("call@32", {})
         if many and few:

@@ -33,6 +33,7 @@ def test_every_measure_has_a_positive_value_of_every_client_in_every_round(quick
     assert set(samples) == {
         "call@1",
         "call@32",
+        "wall@32",
         "chunk together",
         "chunk apart",
         "import",
@@ -40,11 +41,11 @@ def test_every_measure_has_a_positive_value_of_every_client_in_every_round(quick
         "memory",
         "memory added",
     }
-    for metric in ("call@1", "call@32", "chunk together", "chunk apart", "memory"):
+    for metric in ("call@1", "call@32", "wall@32", "chunk together", "chunk apart", "memory"):
         assert set(samples[metric]) == CLIENTS, metric
         for name, values in samples[metric].items():
             assert len(values) == 3, (metric, name)
-    for metric in ("call@1", "call@32", "memory"):
+    for metric in ("call@1", "call@32", "wall@32", "memory"):
         assert all(value > 0 for values in samples[metric].values() for value in values), metric
 
 

@@ -75,7 +75,7 @@ async def _calls(client: Client, flight: int, each: int) -> None:
 
 
 async def measure_calls(client: Client, flight: int, seconds: float) -> dict[str, float]:
-    """CPU microseconds a call with ``flight`` calls in flight, over at least about ``seconds`` of CPU."""
+    """CPU and wall microseconds a call with ``flight`` calls in flight, over at least about ``seconds`` of CPU."""
     # The first calls open the connections (idle ones may have expired since the last command), the second ones give an
     # estimate; a client that took long is spared them.
     rehearsal = max(1, 32 // flight)
@@ -90,10 +90,11 @@ async def measure_calls(client: Client, flight: int, seconds: float) -> dict[str
     # With many in flight a wave of calls is long; a few waves are needed for a mean.
     each = max(2, round(max(seconds, seconds * flight / 400) / max(cost, 1e-6) / flight))
     gc.collect()
-    began = time.process_time()
+    began, start = time.process_time(), time.perf_counter()
     await _calls(client, flight, each)
-    spent = time.process_time() - began
-    return {"us": spent / (flight * each) * 1e6, "calls": flight * each}
+    spent, took = time.process_time() - began, time.perf_counter() - start
+    count = flight * each
+    return {"us": spent / count * 1e6, "wall": took / count * 1e6, "calls": count}
 
 
 async def _streams(client: Client, prompt: str, count: int, expected: int) -> float:
