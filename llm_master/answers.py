@@ -43,6 +43,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
         latency: seconds of the whole call.
         attempts: every request the call made, oldest first.
         request_id: the provider's id of the request.
+        dropped: parameters left out because the provider does not take them (``drop_params=True``).
         notes: what was unusual but harmless.
         call_id: the call's own id, under which the ledger keeps it, None without a ledger.
         billed: what the provider bills besides tokens, by name (``audio_seconds``, ``characters``, ``search_units``).
@@ -56,6 +57,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
     time_to_first_token: float | None = None
     attempts: tuple[Attempt, ...] = ()
     request_id: str | None = None
+    dropped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     pricer: Any = None
     call_id: str | None = None

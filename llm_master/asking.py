@@ -11,12 +11,14 @@ from llm_master.errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ASKINGS", "MODERATION_MODEL", "OPTIONS", "Asking", "embed", "moderate", "rerank", "speak", "transcribe"]
+__all__ = ["ASKINGS", "MODERATION_MODEL", "Asking", "embed", "moderate", "parted", "rerank", "speak", "transcribe"]
 
 #: The model that ``moderate`` and ``moderation=True`` ask.
 MODERATION_MODEL = "omni-moderation-latest"
-#: Options of a call that are none of the provider's parameters; see ``QueryLLM.query``.
-OPTIONS = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait")
+# Options of a call that are none of the provider's parameters; see ``QueryLLM.query``.
+_OPTIONS = ("timeout", "max_attempts", "fallback_on", "tags", "limit_wait", "max_cost", "drop_params")
+# Those that only ``query`` has: a provider would be sent them as parameters.
+_OF_QUERY = ("api", "cache", "hedge_after", "moderation", "on_interrupt", "repairs", "use_prompt_caching")
 
 
 class Asking(NamedTuple):
@@ -36,6 +38,33 @@ class Asking(NamedTuple):
     given: dict[str, Any]
     weighed: Sequence[str] = ()
     stream: bool = False
+
+
+def parted(call: str, model_name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    The options of a call, and what is left: its fallbacks, headers and parameters.
+
+    Args:
+        call: the method's name.
+
+    Raises:
+        InvalidRequestError: an option that only ``query`` has.
+    """
+    for name in _OF_QUERY:
+        if name in given:
+            raise InvalidRequestError(f"{call} of {model_name!r}: {name}= is an option of query() alone; leave it out")
+    options = {name: given[name] for name in _OPTIONS if given.get(name) is not None}
+    return options, {name: value for name, value in given.items() if name not in _OPTIONS}
+
+
+def counted(engine: Any, model_name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of ``QueryLLM.count_tokens``, and the question's headers and parameters; raises as ``parted``."""
+    options, params = parted("count_tokens", model_name, given)
+    if "tools" in params or "response_format" in params:
+        params = engine.shaped(params)[0]
+    if params:
+        engine.check_params(model_name, params)
+    return options, params
 
 
 def embed(model_name: str, input: Any, **options: Any) -> Asking:

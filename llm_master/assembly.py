@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llm_master.base_provider import UnifiedProvider
+from llm_master.base_provider import UnifiedProvider, implementation, row_of
 from llm_master.classes import ModelConfig
 from llm_master.custom import CustomTarget, takes_stream
 from llm_master.errors import ConfigurationError, MissingKeyError
+from llm_master.operations import operation_of
 from llm_master.pools import Place, Pool, limit_of
 from llm_master.presets import preset
 from llm_master.redaction import Secret
@@ -121,6 +122,18 @@ class Assembly:
         """The deployments that settings and arguments name for a model, and what they say of providers."""
         named = self._models.get(model_name)
         return (named.deployments if named is not None else ()), self._providers
+
+    def counted_here(self, model_name: str) -> str | None:
+        """
+        A model's name at its provider, where that has no endpoint that counts tokens, so that no key is needed.
+
+        None where there is such an endpoint, or where settings and code of the user's own say what serves the model.
+        """
+        route = self._llm.route(model_name)
+        if self.parts_of(model_name)[0] or route.provider is None or implementation(route.provider) is not None:
+            return None
+        row = row_of(route.provider)
+        return None if row.status != "live" or operation_of(row, "count") is not None else str(route.model)
 
     def with_client(self, llm: Any, admission: Any) -> Assembly:
         """The same for another client, whose pools pass another admission."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,33 +13,28 @@ from llm_master.arguments import FileNeededError, later
 from llm_master.base_provider import UnifiedProvider, implementations, row_of
 from llm_master.body_changes import changes_of
 from llm_master.candidates import candidates
-from llm_master.classes import Request, Usage
+from llm_master.classes import Request
 from llm_master.endpoint import COMMON_HEADERS
 from llm_master.errors import ConfigurationError, InvalidRequestError, LLMError
+from llm_master.explain_cost import bound, images_of, most_output
 from llm_master.explanation import DeploymentPlan, Explanation, LimitPlan, StepPlan
 from llm_master.fetch_rules import without_query
 from llm_master.inlining import encode_unfetched
 from llm_master.media import FetchNeededError
-from llm_master.model_facts import facts_of
-from llm_master.policy.estimate import estimate_input, estimate_tokens
-from llm_master.pricing import Pricer
+from llm_master.policy.estimate import estimate_input
 from llm_master.redaction import MASK, Secret, redact
 from llm_master.resume import check_mode
 from llm_master.stand_ins import StandIns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from decimal import Decimal
 
-__all__ = ["Plan", "body_of", "explain", "preview"]
+__all__ = ["Plan", "body_of", "explain", "preview", "to_fetch", "turns_of", "unfetched"]
 
 # Headers whose value is a secret, whoever gave it.
 _SECRET_NAMES = ("authorization", "cookie", "key", "token", "secret", "signature", "password")
-# Where the families' bodies hold the output limit.
-_LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens"))
 # Bytes of a file that are read: more than the messages take of any kind, which is what refuses a larger one.
 _MOST_OF_A_FILE = 256 * 1024 * 1024
-_CACHE_MARKS = (b'"cache_control"', b'"cachePoint"')
 
 
 def explain(llm: Any, model_name: str | None = None, messages: Any = None, **kwargs: Any) -> Explanation:
@@ -105,7 +99,7 @@ class Plan:
         if self.params or self.headers:
             more = {} if self.headers is None else {"extra_headers": self.headers}
             engine.check_params(model_name, {**self.params, **more})
-        turns = _turns(engine, messages, prompt)
+        turns = turns_of(engine, messages, prompt)
         if drop is None:
             drop = llm._drop_params  # noqa: SLF001  # the client's own part
         self.call = engine.quiet_call(model_name, turns, headers=self.headers, drop_params=drop, **of_call)
@@ -260,12 +254,8 @@ class Plan:
             self.refused(plan, refusal, findings)
             return None
         messages = made.messages
-        plan.body = _unfetched(msgspec.json.decode(data), fetched)
-        findings += [
-            f"{without_query(url)} would be fetched, and sent as data; its type is known then, so the one that is shown"
-            " may be another"
-            for url in fetched.values()
-        ]
+        plan.body = unfetched(msgspec.json.decode(data), fetched)
+        findings += to_fetch(fetched)
         if hasattr(target, "there"):
             # With pictures it goes to another path, and as a form.
             plan.url, plan.headers["Content-Type"] = target.there(made)
@@ -273,10 +263,10 @@ class Plan:
         plan.changes = changes_of(
             params, msgspec.json.decode(data), made.dropped, lambda given: target.encode(request(given, drop=True))
         )
-        plan.output_tokens = _most_output(target, plan.body, self.call.messages, params)
+        plan.output_tokens = most_output(target, plan.body, self.call.messages, params)
         if target.guard is not None and target.guard.notice is not None:
             findings.append(target.guard.notice)
-        plan.cost_bound = bound(plan, target, data, findings)
+        plan.cost_bound = bound(plan, target, data, findings, images_of(target, plan.body))
         return data
 
     def refused(self, plan: DeploymentPlan, error: LLMError, findings: list[str]) -> None:
@@ -298,7 +288,8 @@ class _Named:
         self.fallbacks = fallbacks
 
 
-def _turns(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any]]:
+def turns_of(engine: Any, messages: Any, prompt: str | None) -> list[dict[str, Any]]:
+    """The messages as ``query`` takes them, with the files that they name."""
     try:
         found: list[dict[str, Any]] = engine.normalise(messages, prompt=prompt, read_file=later)
     except FileNeededError:
@@ -335,15 +326,24 @@ def _sign(plan: DeploymentPlan, target: Any, data: bytes) -> list[str]:
     return [f"{target.provider}: each request is signed when it is sent{f'; {missing}' if missing else ''}"]
 
 
-def _unfetched(value: Any, fetched: dict[str, str]) -> Any:
+def to_fetch(fetched: dict[str, str]) -> list[str]:
+    """What is said of each address that would be fetched."""
+    return [
+        f"{without_query(url)} would be fetched, and sent as data; its type is known then, so the one that is shown"
+        " may be another"
+        for url in fetched.values()
+    ]
+
+
+def unfetched(value: Any, fetched: dict[str, str]) -> Any:
     """Decoded JSON with words in place of what is not fetched yet."""
     if isinstance(value, str):
         for data, url in fetched.items():
             value = value.replace(data, f"{{fetched from {without_query(url)}}}")
         return value
     if isinstance(value, dict):
-        return {key: _unfetched(each, fetched) for key, each in value.items()} if fetched else value
-    return [_unfetched(each, fetched) for each in value] if isinstance(value, list) else value
+        return {key: unfetched(each, fetched) for key, each in value.items()} if fetched else value
+    return [unfetched(each, fetched) for each in value] if isinstance(value, list) else value
 
 
 def _masked(name: str, value: str, secrets: tuple[str, ...]) -> str:
@@ -372,43 +372,3 @@ def _limits(limiter: Any, limits: tuple[Any, ...]) -> tuple[LimitPlan, ...]:
                 )
             )
     return tuple(found)
-
-
-def _most_output(target: Any, body: Mapping[str, Any], messages: Any, params: dict[str, Any]) -> int | None:
-    """The most tokens of all answers by the limit that is sent, else by the model's own; None when none is known."""
-    places = (body, *(each for each in body.values() if isinstance(each, dict)))
-    sent = [value for place in places for name in _LIMITS if isinstance(value := place.get(name), int) and value > 0]
-    given = params.get("n")
-    answers = given if isinstance(given, int) and given > 0 else 1
-    if sent:
-        # A thinking budget may come on top of the limit.
-        stated = estimate_tokens(messages, params) - estimate_input(messages, params)
-        limited = any(params.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-        return max(max(sent) * answers, stated if limited else 0)
-    found = facts_of(target.row.name, target.model, own_server=target.row.key_optional)
-    most = found.facts.max_output if found.certain else None
-    return None if most is None else most * answers
-
-
-def bound(plan: DeploymentPlan, target: Any, data: bytes, findings: list[str]) -> Decimal | None:
-    pricer = Pricer(target.asked, target.provider, target.model, time.time(), target.row.free, target.prices)
-    tokens = plan.input_tokens
-    usages = [Usage(tokens, plan.output_tokens or 0)]
-    if any(mark in data for mark in _CACHE_MARKS):
-        # Writing a cache may cost more than reading the input once.
-        usages.append(Usage(tokens, plan.output_tokens or 0, cache_write_tokens=tokens))
-    prices = [pricer(usage) for usage in usages]
-    known = [price for price in prices if price is not None]
-    if len(known) < len(prices):
-        findings.append(
-            f"no price is known for {target.model!r} at {target.provider}, so its cost is not; give"
-            " ModelConfig(input_price_per_million=..., output_price_per_million=...)"
-        )
-        return None
-    if plan.output_tokens is None and not target.row.free:
-        findings.append(
-            f"{target.asked!r} is sent no output limit and its own is not known, so its cost has no bound; give"
-            " max_tokens="
-        )
-        return None
-    return max(known)

@@ -87,6 +87,7 @@ class DeploymentPlan(msgspec.Struct, kw_only=True):
         limits, budgets: those that the request counts in.
         health: calls in flight, latency and breaker; None where nothing is known.
         sendable: whether the request could be sent as things stand.
+        sends: False where this machine answers by itself, and no request is made.
         findings: what is missing or unusual, one line each.
     """
 
@@ -108,6 +109,7 @@ class DeploymentPlan(msgspec.Struct, kw_only=True):
     budgets: tuple[BudgetPlan, ...] = ()
     health: Any = None
     sendable: bool = True
+    sends: bool = True
     findings: tuple[str, ...] = ()
 
 
@@ -242,7 +244,8 @@ def _step_lines(number: int, step: StepPlan) -> list[str]:
 def _deployment_lines(plan: DeploymentPlan) -> list[str]:
     lines = [f"  deployment {plan.name}, weight {plan.weight:g}"] if plan.name else []
     lines.append(f"  family: {plan.family or 'code of your own'}")
-    lines.append(f"  POST {plan.url or '(an address that is known once its server runs)'}")
+    if plan.sends and (plan.sendable or plan.url is not None):
+        lines.append(f"  POST {plan.url or '(an address that is known once its server runs)'}")
     if plan.stream_url not in (None, plan.url):
         lines.append(f"  streamed: POST {plan.stream_url}")
     lines += [f"    {name}: {value}" for name, value in plan.headers.items()]

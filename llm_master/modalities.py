@@ -115,7 +115,7 @@ class Modalities(Services):
 
         Args:
             messages: the method's first argument after the model; kwargs: its other ones.
-            call: ``query``, ``embed``, ``rerank``, ``moderate``, ``transcribe`` or ``speak``.
+            call: ``query``, ``embed``, ``rerank``, ``moderate``, ``transcribe``, ``speak`` or ``count_tokens``.
 
         Returns:
             The route and why, address, headers (secrets as ``***``) and body, what became of each parameter, tokens, a

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llm_master.classes import Request
     from llm_master.incoming import OpenStream
 
-__all__ = ["check_streams", "encoded", "open_operation", "operate", "operation_at", "written"]
+__all__ = ["check_streams", "encoded", "open_operation", "operate", "operation_at", "placed", "question", "written"]
 
 
 def operation_at(target: Any, name: str) -> Operation:
@@ -148,7 +148,7 @@ def written(
         LLMError: as ``operate``.
     """
     body, headers = encoded(via, operation, asked, request)
-    there = _there(via, operation, endpoint, operation.path)
+    there = placed(via, operation, endpoint)
     return (there.with_headers(headers) if headers else there), body
 
 
@@ -166,8 +166,9 @@ def _module(name: str, operation: Operation) -> Any:
     return importlib.import_module(FORMS[name][operation.form])
 
 
-def _there(via: Target, operation: Operation, endpoint: Endpoint, path: str) -> Endpoint:
-    path = _filled(path, via.model) if "{" in path else path
+def placed(via: Target, operation: Operation, endpoint: Endpoint) -> Endpoint:
+    """Where an operation's requests go; ``endpoint`` is of the family's own, and it raises as ``operate``."""
+    path = _filled(operation.path, via.model) if "{" in operation.path else operation.path
     if operation.root:
         return endpoint.at(str(endpoint.url.origin()) + path)
     url = operation.urls.get(max((part for part in operation.urls if part in via.model), key=len, default=""))
@@ -220,8 +221,7 @@ async def _countable(via: Target, operation: Operation, request: Request, timeou
         return msgspec.json.decode(body)
     endpoint = await via.endpoint(request.headers, timeout.total)
     there = endpoint.at(str(endpoint.url.origin()) + operation.template)
-    asked = {"messages": request.messages, **request.params}
-    answer = await via.post(there, msgspec.json.encode(asked), timeout, request)
+    answer = await via.post(there, question(request), timeout, request)
     try:
         return msgspec.json.decode(answer.body, type=dict[str, str])["prompt"]
     except (msgspec.DecodeError, KeyError) as error:
@@ -230,3 +230,8 @@ async def _countable(via: Target, operation: Operation, request: Request, timeou
             provider=via.provider,
             model=via.model,
         ) from error
+
+
+def question(request: Request) -> bytes:
+    """What a server is sent that makes a prompt of messages."""
+    return msgspec.json.encode({"messages": request.messages, **request.params})

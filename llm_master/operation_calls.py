@@ -53,7 +53,11 @@ async def run(call: Any, steps: Sequence[Step], name: str, payload: Any) -> Any:
 def _maker(call: Any, name: str, payload: Any) -> Callable[[Any, Trial, aiohttp.ClientTimeout], Awaitable[Any]]:
     async def make(step: Asked, trial: Trial, limits: aiohttp.ClientTimeout) -> Any:
         target = trial.target
-        request = trial.request = Request(target.provider, target.model, call.messages, step.own, headers=call.headers)
+        request = trial.request = Request(
+            *(target.provider, target.model, call.messages, step.own),
+            headers=call.headers,
+            drop_params=call.drop_params,
+        )
         if name == "count" and getattr(target, "counts", False):
             found = await target.count(request, limits)
         else:
@@ -61,6 +65,7 @@ def _maker(call: Any, name: str, payload: Any) -> Callable[[Any, Trial, aiohttp.
         if name == "count":
             trial.counted()
             return TokenCount(found, "provider", target.model)
+        found.dropped = request.dropped
         trial.finished(found)
         return found
 
@@ -175,6 +180,7 @@ def _joined(call: Any, parts: list[EmbeddingResponse]) -> EmbeddingResponse:
         latency=monotonic() - call.started,
         attempts=tuple(call.attempts),
         request_id=first.request_id,
+        dropped=first.dropped,
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         pricer=_Sum(parts),
     )

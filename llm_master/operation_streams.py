@@ -39,8 +39,12 @@ async def begin(call: Any, steps: Sequence[Step], name: str, payload: Any) -> Op
 
     async def make(step: Asked, trial: Trial, limits: aiohttp.ClientTimeout) -> StreamSource:
         target = trial.target
-        request = Request(target.provider, target.model, call.messages, step.own, stream=True, headers=call.headers)
-        trial.request = request
+        request = trial.request = Request(
+            *(target.provider, target.model, call.messages, step.own),
+            stream=True,
+            headers=call.headers,
+            drop_params=call.drop_params,
+        )
         stream, reading, times = await call.opening(
             trial, limits, partial(open_operation, target, name, payload, request)
         )
@@ -63,6 +67,7 @@ async def _first_piece(
     stream.watch(None, until)
     if fold is None:
         response = decode(await stream.rest(), stream.headers)
+        _note_dropped(trial, response)
         stream.close()
         return _Whole(trial, response)
     source = _Pieces(trial, stream, fold)
@@ -72,8 +77,17 @@ async def _first_piece(
     return source
 
 
+def _note_dropped(trial: Trial, response: Any) -> None:
+    response.dropped = trial.request.dropped if trial.request is not None else ()
+
+
 class _Pieces(WireSource):
     """The pieces of one provider's stream; what breaks it off says how much had come."""
+
+    def _end(self) -> Any:
+        response = super()._end()
+        _note_dropped(self._trial, response)
+        return response
 
     def _interrupted(self, error: ProviderError) -> StreamInterrupted:
         partial: Any = self._fold.response()

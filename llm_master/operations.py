@@ -185,6 +185,8 @@ def provider_params(operation: Operation, request: Request) -> dict[str, Any]:
     """
     A call's parameters in the provider's names and words, on top of what is sent anyway.
 
+    With ``drop_params`` one that the provider does not know is left out, and noted in the request.
+
     Raises:
         UnsupportedParameterError: the provider does not know one of them.
         InvalidRequestError: a word that the provider has no counterpart for.
@@ -194,6 +196,9 @@ def provider_params(operation: Operation, request: Request) -> dict[str, Any]:
         found.update(operation.stream)
     for name, value in request.params.items():
         if value is None:
+            continue
+        if name in operation.drop and request.drop_params:
+            request.dropped = (*request.dropped, name)
             continue
         if name in operation.drop:
             raise UnsupportedParameterError(

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llm_master import asking
-from llm_master.asking import MODERATION_MODEL, OPTIONS
-from llm_master.errors import ContentModerationError, NotFoundError
+from llm_master.asking import MODERATION_MODEL
+from llm_master.errors import ConfigurationError, ContentModerationError, NotFoundError
 from llm_master.lifecycle import Closing
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ class Services(Closing):
     """
     The part of ``QueryLLM`` that is not chat.
 
-    Every method takes the options ``timeout``, ``max_attempts``, ``fallback_model``, ``fallback_config``,
-    ``fallback_on``, ``extra_headers``, ``tags`` and ``limit_wait`` of ``query``; other keyword arguments go to the
-    provider. Every method raises as ``query``, and ConfigurationError, with the names of those that serve it, where the
-    provider does not.
+    Every method takes the options ``timeout``, ``max_attempts``, ``fallback_on``, ``extra_headers``, ``tags``,
+    ``limit_wait``, ``max_cost`` and ``drop_params`` of ``query``, and each but ``count_tokens`` takes
+    ``fallback_model`` and ``fallback_config``; other keyword arguments go to the provider. Every method raises as
+    ``query``, and ConfigurationError, with the names of those that serve it, where the provider does not.
     """
 
     _engine: Any
+    _drop_params: bool
 
     def _load_engine(self) -> Any:
         raise NotImplementedError
@@ -49,8 +50,9 @@ class Services(Closing):
     def _begun(self, asked: asking.Asking) -> tuple[Any, list[Any]]:
         """A call and its steps."""
         engine = self._engine or self._load_engine()
-        model_name, params = asked.model_name, dict(asked.given)
-        options = {name: params.pop(name) for name in OPTIONS if name in params}
+        model_name = asked.model_name
+        options, params = asking.parted(asked.name, model_name, asked.given)
+        options.setdefault("drop_params", self._drop_params)
         names, config = params.pop("fallback_model", None), params.pop("fallback_config", None)
         headers = params.pop("extra_headers", None)
         engine.check_params(model_name, params if headers is None else {**params, "extra_headers": headers})
@@ -249,18 +251,18 @@ class Services(Closing):
         *,
         prompt: str | None = None,
         timeout: float | Timeouts | None = None,
-        **params: Any,
+        **options: Any,
     ) -> TokenCount:
         """
         Tokens that messages have for a model; ``source`` says who counted.
 
         The provider's own endpoint is asked where it has one, which costs nothing. Elsewhere the model's tokenizer
         counts where one is known and installed (the extra ``tokenizer``), else an estimate is given that says why;
-        neither uses a network.
+        neither uses a network or needs a key.
 
         Args:
             messages: as for ``query``; prompt: one user message, in place of them or after them.
-            params: what else the question would have, ``tools`` for example.
+            options: what else the question would have, ``tools`` for example.
         """
         from llm_master.addresses import given_url
         from llm_master.arguments import turns_of
@@ -270,15 +272,21 @@ class Services(Closing):
 
         engine = self._engine or self._load_engine()
         turns = await turns_of(engine, messages, prompt)
-        given = engine.shaped(params)[0] if "tools" in params or "response_format" in params else params
-        if given:
-            engine.check_params(model_name, given)
-        pool = self._pool(model_name, None)
+        own, given = asking.counted(engine, model_name, {**options, "timeout": timeout})
+        own.setdefault("drop_params", self._drop_params)
+        headers = given.pop("extra_headers", None)
+        try:
+            pool = self._pool(model_name, None)
+        except ConfigurationError:
+            model = engine.assembly.counted_here(model_name)
+            if model is None:
+                raise
+            return await count_here(turns, given, model)
         target = pool.places[0].target
         row = getattr(target, "row", None)
         if not getattr(target, "counts", False) and (row is None or operation_of(row, "count") is None):
             return await count_here(turns, given, pool.model)
-        call = engine.call(model_name, turns, timeout=timeout)
+        call = engine.call(model_name, turns, headers=headers, **own)
         try:
             steps = [engine.Step(pool, given)]
             return await _watched(call, run(call, steps, "count", None), "count", steps)  # type: ignore[no-any-return]  # a count's

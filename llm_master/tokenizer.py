@@ -20,7 +20,7 @@ from llm_master.answers import TokenCount
 from llm_master.catalogue.tokenizers import Tokenizer, load_tokenizers
 from llm_master.policy.estimate import estimate_input
 
-__all__ = ["count_here", "pieces_of", "tokenizer_of"]
+__all__ = ["count_here", "pieces_of", "tokenizer_of", "way_of"]
 
 #: Characters that are counted in one step; the package holds all other threads up for as long as a step takes.
 LONGEST = 50_000
@@ -51,8 +51,7 @@ async def count_here(messages: list[dict[str, Any]], params: dict[str, Any], mod
 
     The tokenizer is loaded once, and used, on a thread.
     """
-    tokenizer = tokenizer_of(model)
-    texts = None if params or tokenizer is None else _only_texts(messages, tokenizer)
+    tokenizer, texts = _countable(messages, params, model)
     if texts is None or tokenizer is None:
         return _estimate(messages, params, model, _UNKNOWN if tokenizer is None else _OTHER_PARTS)
     try:
@@ -64,6 +63,24 @@ async def count_here(messages: list[dict[str, Any]], params: dict[str, Any], mod
     names = sum("name" in message for message in messages)
     tokens += len(messages) * (tokenizer.per_message or 0) + names * (tokenizer.per_name or 0) + tokenizer.per_request
     return TokenCount(tokens, "tokenizer", model, tokenizer.encoding)
+
+
+def way_of(messages: list[dict[str, Any]], params: dict[str, Any], model: str) -> tuple[str, str]:
+    """How ``count_here`` would count, told without loading a tokenizer: ``source`` and ``detail`` of its answer."""
+    from importlib.util import find_spec
+
+    tokenizer, texts = _countable(messages, params, model)
+    if tokenizer is None or texts is None:
+        return "estimate", _UNKNOWN if tokenizer is None else _OTHER_PARTS
+    return ("tokenizer", tokenizer.encoding) if find_spec("bpe_openai") else ("estimate", _NOT_INSTALLED)
+
+
+def _countable(
+    messages: list[dict[str, Any]], params: dict[str, Any], model: str
+) -> tuple[Tokenizer | None, list[str] | None]:
+    """A model's tokenizer, and the texts that it would count; None for what there is not."""
+    tokenizer = tokenizer_of(model)
+    return tokenizer, None if params or tokenizer is None else _only_texts(messages, tokenizer)
 
 
 def _estimate(messages: list[dict[str, Any]], params: dict[str, Any], model: str, why: str) -> TokenCount:
