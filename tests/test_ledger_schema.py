@@ -33,6 +33,10 @@ from llm_master.ledger.sqlite_file import open_file, transaction
 from llm_master.redaction import Secret
 
 
+# The newest revision that changes tables; those after it are of the other database.
+LAST_CHANGE = {"sqlite": "0004", "postgresql": "0002"}
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     with Postgres() as running:
@@ -158,7 +162,7 @@ def test_an_older_ledger_is_brought_up_to_date_with_its_rows(
         marks = ", ".join(f":{name}" for name in values)
         with engine_of(url).begin() as connection:
             connection.execute(sa.text(f"INSERT INTO calls ({names}) VALUES ({marks})"), values)
-        assert differences(url) != [] or old == revisions()[-2]
+        assert (differences(url) != []) == (old < LAST_CHANGE[dialect])
         run_time(url)
         assert differences(url) == []
         with engine_of(url).connect() as connection:
@@ -227,15 +231,20 @@ def test_a_changed_or_removed_call_throws_its_sums_away(path: Path) -> None:
             with transaction(connection):
                 connection.execute("DELETE FROM calls")
                 connection.execute("DELETE FROM usage_chunks")
+                connection.execute("DELETE FROM usage_sums")
                 insert(connection, [rows_of(call(number), []) for number in range(3)])
                 first = connection.execute("SELECT min(seq) FROM calls").fetchone()[0]
                 connection.execute("UPDATE calls SET seq = seq - ? + ?", (first, CHUNK))
                 for chunk in range(3):
-                    connection.execute("INSERT INTO usage_chunks VALUES (?, 0, 0, 0, NULL, NULL)", (chunk,))
+                    connection.execute("INSERT INTO usage_chunks VALUES (?, 0, 0, 0)", (chunk,))
+                    connection.execute("INSERT INTO usage_sums VALUES (?, 'total', x'')", (chunk,))
                 connection.execute(change, (CHUNK,))
-                left = connection.execute("SELECT chunk FROM usage_chunks ORDER BY chunk").fetchall()
+                left = [
+                    connection.execute(f"SELECT chunk FROM {table} ORDER BY chunk").fetchall()
+                    for table in ("usage_chunks", "usage_sums")
+                ]
             # The number CHUNK is the last of the first chunk.
-            assert left == [(1,), (2,)]
+            assert left == [[(1,), (2,)]] * 2
 
 
 def test_alembics_own_command_finds_nothing_to_do(path: Path) -> None:

@@ -199,29 +199,57 @@ def test_a_change_of_a_row_drops_its_summary(tmp_path, many, change):
     assert again.total == report.total
 
 
-def test_summaries_are_read_instead_of_the_calls(many):
-    path, _ = many
+def asked(path, by, **chosen):
+    """The statements with which a report reads calls."""
+    from llm_master.ledger.reading_source import _OpenFile
+    from llm_master.ledger.reading_usage import report
+
+    reader, statements = Reader(path), []
     with sqlite3.connect(path) as connection:
-        statements = []
         connection.set_trace_callback(statements.append)
-        from llm_master.ledger.reading_source import _OpenFile
-        from llm_master.ledger.reading_usage import Selection, report
-
-        report(_OpenFile(connection), ["model"], Selection(), Reader(path).zone)
-    ranges = [each for each in statements if "GROUP BY" in each]
-    assert len(ranges) == 1
-    assert f"BETWEEN {2 * CHUNK + 1} AND {3 * CHUNK}" in ranges[0]
+        report(_OpenFile(connection), by, reader.selection(**chosen), reader.zone)
+    return [each for each in statements if "FROM calls WHERE" in each]
 
 
-def test_a_summary_that_cannot_be_read_is_left_alone(tmp_path, many):
+@pytest.mark.parametrize("by", [[], ["model"], ["tag"], ["day"], ["model", "day"], ["tag", "key"]])
+@pytest.mark.parametrize("chosen", [{}, {"since": START + CHUNK * 30_000_000}, {"model": "m1"}])
+def test_what_is_kept_is_read_instead_of_the_calls(many, by, chosen):
+    [statement] = asked(many[0], by, **chosen)
+    assert f"BETWEEN {2 * CHUNK + 1} AND {3 * CHUNK}" in statement
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE usage_sums SET data = x'0299'",
+        "UPDATE usage_sums SET data = CAST(x'99' || substr(data, 2) AS BLOB)",
+        "UPDATE usage_sums SET data = substr(data, 1, length(data) - 1)",
+        "UPDATE usage_chunks SET calls = calls + 1",
+        "DELETE FROM usage_sums",
+        "DELETE FROM usage_chunks",
+        "DROP TABLE usage_sums",
+    ],
+)
+def test_what_is_kept_and_cannot_be_read_is_left_alone(tmp_path, many, damage):
     path = tmp_path / "copy.sqlite3"
     path.write_bytes(many[0].read_bytes())
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE usage_chunks SET plain = x'0199' WHERE chunk = 0")
-        connection.execute("UPDATE usage_chunks SET calls = 1 WHERE chunk = 1")
-    report = Reader(path).report()
+        connection.execute(damage)
+    report = Reader(path).report("tag")
     assert report.summarised == 0
-    check(report.total, many[1])
+    check_groups(report, many[1], "tag")
+
+
+@pytest.mark.parametrize("damage", ["x'02'", "x''", "NULL"])
+def test_columns_stand_in_for_sums(tmp_path, many, damage):
+    path = tmp_path / "copy.sqlite3"
+    path.write_bytes(many[0].read_bytes())
+    with sqlite3.connect(path) as connection:
+        kept = "DELETE FROM usage_sums" if damage == "NULL" else f"UPDATE usage_sums SET data = {damage}"
+        connection.execute(f"{kept} WHERE name != 'columns'")
+    report = Reader(path).report("tag")
+    assert report.summarised == 2 * CHUNK
+    check_groups(report, many[1], "tag")
 
 
 @settings(max_examples=30, deadline=None)

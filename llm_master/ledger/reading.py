@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from llm_master.errors import ConfigurationError, InvalidRequestError
+from llm_master.ledger.groups import BY
 from llm_master.ledger.reading_broken import broken
 from llm_master.ledger.reading_calls import CallRecord, Tail, find, newest, since
+from llm_master.ledger.reading_chunks import Selection
 from llm_master.ledger.reading_source import Open, source_of
-from llm_master.ledger.reading_usage import BY, Percentiles, Selection, UsageReport, UsageRow, report
+from llm_master.ledger.reading_usage import Percentiles, UsageReport, UsageRow, report
 from llm_master.ledger.reading_when import When, Zone, moment, zone
 from llm_master.ledger.rows import AttemptRow, CallRow
 from llm_master.ledger.summary import Malformed

@@ -22,7 +22,7 @@ def broken(ledger: Open, error: Malformed, where: str) -> LedgerError:
 
 def _first(ledger: Open) -> str | None:
     """The id of the first call with a column of the wrong type; only SQLite's columns take any."""
-    if not ledger.dialect.overflows:
+    if ledger.dialect.typed:
         return None
     wrong = []
     for field in msgspec.structs.fields(CallRow):

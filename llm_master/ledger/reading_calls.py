@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from llm_master.errors import InvalidRequestError
+from llm_master.ledger.reading_chunks import Selection
 from llm_master.ledger.reading_source import Open
-from llm_master.ledger.reading_usage import Selection
 from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, AttemptRow, CallRow
 from llm_master.ledger.summary import Malformed
 from llm_master.redaction import shown

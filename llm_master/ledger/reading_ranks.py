@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isqrt
 
-__all__ = ["PERCENTS", "nearest_ranks"]
+from llm_master.ledger.summary import numbers
+
+__all__ = ["PERCENTS", "nearest_ranks", "ranks_of"]
 
 PERCENTS = (50, 95, 99)
 
@@ -29,6 +31,21 @@ def nearest_ranks(values: Sequence[int]) -> tuple[int, ...] | None:
         ordered = sorted(values)
         found = tuple(ordered[rank - 1] for rank in ranks)
     return found
+
+
+def ranks_of(pieces: Sequence[tuple[str, memoryview]]) -> tuple[int, ...] | None:
+    """
+    The values at ``PERCENTS`` and how many values there are; None of none.
+
+    Args:
+        pieces: packed numbers, sorted in each piece, with the type of ``array`` that they have.
+    """
+    values: list[int] = []
+    for width in ("I", "q"):
+        if data := [piece for code, piece in pieces if code == width]:
+            values += numbers(b"".join(data), width).tolist()
+    found = nearest_ranks(values)
+    return None if found is None else (*found, len(values))
 
 
 def _by_sample(values: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...] | None:

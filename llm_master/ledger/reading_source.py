@@ -28,12 +28,13 @@ _TRIES = 5
 
 POSTGRESQL = Dialect(
     mark="%s",
-    joined="string_agg({}::text, ',')",
+    listed="json_agg({})::text",
     like="ILIKE",
     bytewise=' COLLATE "C"',
-    overflows=False,
+    typed=True,
     # Hosts and transactions that run side by side number their rows before they are seen.
     late=10_000,
+    page=65_536,
 )
 
 

@@ -5,11 +5,11 @@ Points in time as a user writes them, and the days of a time zone.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 
 from llm_master.errors import InvalidRequestError
-from llm_master.ledger.summary import DAY
 from llm_master.redaction import shown
 
 __all__ = ["When", "Zone", "moment", "zone"]
@@ -18,6 +18,7 @@ __all__ = ["When", "Zone", "moment", "zone"]
 #: text of one of them, or microseconds since the epoch.
 When = datetime | date | timedelta | str | int
 
+_DAY = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPAN = re.compile(r"(\d{1,9})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -42,10 +43,31 @@ class Zone:
     def day_of(self, ts: int) -> date:
         """The day on which a moment lies; raises OverflowError for one that no calendar has."""
         if self.is_utc:
-            return date.fromordinal(_EPOCH.toordinal() + ts // DAY)
-        number = _EPOCH.toordinal() + ts // DAY
+            return date.fromordinal(_EPOCH.toordinal() + ts // _DAY)
+        number = _EPOCH.toordinal() + ts // _DAY
         # No zone is more than a day away from UTC.
         return next(date.fromordinal(each) for each in (number + 1, number, number - 1) if self._start(each) <= ts)
+
+    def days_of(self, slots: Iterable[int], unit: int) -> list[str] | None:
+        """
+        The days in which stretches of time lie; None when one of them lies in two.
+
+        Args:
+            slots: the number of each stretch, counted from the epoch.
+            unit: microseconds of one.
+
+        Raises:
+            OverflowError, ValueError: one lies where no calendar has a day.
+        """
+        found, name, start, end = [], "", 0, 0
+        for slot in slots:
+            if not start <= (first := slot * unit) < end:
+                day = self.day_of(first)
+                name, start, end = day.isoformat(), self._start(day.toordinal()), self._start(day.toordinal() + 1)
+            if first + unit > end:
+                return None
+            found.append(name)
+        return found
 
     def _start_of(self, number: int) -> int:
         day = date.fromordinal(number)

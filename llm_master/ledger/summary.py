@@ -1,72 +1,42 @@
 """
-Calls added up by who was asked, for whom and on which day: sums, and every latency.
+Calls added up by one thing that they have in common: sums, and every latency.
 
-One statement makes the groups of a range of calls, in SQLite and in PostgreSQL. The groups lose nothing that a report
-shows, so those of a full chunk can be kept (``ledger/chunks.py``) and those of different ranges put together.
+A summary loses nothing that a report shows. Those of a full chunk of calls are kept (``ledger/chunks.py``), and those
+of different calls can be put together.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from llm_master.ledger.rows import CALL_COLUMNS, TOKENS
 
-__all__ = [
-    "CONDITIONAL",
-    "DAY",
-    "KEY",
-    "KINDS",
-    "SUMMED",
-    "SUMS",
-    "Dialect",
-    "Group",
-    "Malformed",
-    "Overflow",
-    "Summary",
-    "numbers",
-    "packed",
-    "summarise",
-]
-
-#: Microseconds of a day.
-DAY = 86_400_000_000
-
-#: What a group has in common, beside the day.
-KEY = ("kind", "provider", "model", "model_asked", "deployment", "key_id")
+__all__ = ["KINDS", "SUMS", "Dialect", "Malformed", "Summary", "numbers", "packed", "summarised", "width_of"]
 
 #: The kinds of tokens of a call, by their columns and by the fields of ``Usage``.
 KINDS = tuple(name for name in TOKENS if name in CALL_COLUMNS)
 
-#: Columns whose sum a group holds; the cost is the sum of what is known.
-SUMMED = ("attempts", "fallback", "cached", *KINDS, "usage_estimated", "bytes_sent", "bytes_received", "cost")
-
-#: Counts of calls that are so; an answer that broke off half-way failed, one whose caller went away did not.
-CONDITIONAL = {
-    "calls": "1 = 1",
-    "errors": "outcome IN ('error', 'interrupted')",
-    "cancelled": "outcome = 'cancelled'",
-    "unpriced": "cost IS NULL",
-    "incomplete": "cost IS NOT NULL AND cost_complete = 0",
+#: What is added up of each call, beside the calls themselves, as SQL. An answer that broke off half-way failed, one
+#: whose caller went away did not; the cost is the sum of what is known.
+SUMS: dict[str, str] = {
+    "errors": "CASE WHEN outcome IN ('error', 'interrupted') THEN 1 ELSE 0 END",
+    "cancelled": "CASE WHEN outcome = 'cancelled' THEN 1 ELSE 0 END",
+    "unpriced": "CASE WHEN cost IS NULL THEN 1 ELSE 0 END",
+    "incomplete": "CASE WHEN cost IS NOT NULL AND cost_complete = 0 THEN 1 ELSE 0 END",
+    **{name: name for name in ("attempts", "fallback", "cached", *KINDS)},
+    **{name: name for name in ("usage_estimated", "bytes_sent", "bytes_received")},
+    "cost": "coalesce(cost, 0)",
 }
 
-#: The order of ``Group.sums``.
-SUMS = (*CONDITIONAL, *SUMMED)
-
-_NARROW, _WIDE = "I", "q"  # four bytes are 71 minutes
-# Days are counted from this one, so that whole-number division, which cuts towards 0, never meets a negative number.
-_FIRST_DAY = -1_000_000
+_WIDTHS = (("B", 1 << 8), ("H", 1 << 16), ("I", 1 << 32))
 
 
-class Overflow(Exception):  # a signal between two functions, never seen by a user
-    """A sum does not fit the database's integers."""
-
-
-class Malformed(Exception):  # same
+class Malformed(Exception):  # a signal between two functions, never seen by a user
     """A row does not hold what its column says."""
 
 
@@ -76,156 +46,90 @@ class Dialect(msgspec.Struct, frozen=True):
 
     Args:
         mark: the place of a value.
-        joined: all values of a column as one text with commas.
+        listed: all values of a column as one JSON text, in the same order for every column of a statement.
         like: the comparison with a pattern that does not heed case.
         bytewise: what makes a text compare by its bytes.
-        overflows: whether a sum of integers can be too large.
+        typed: whether a column takes nothing but values of its type.
         late: how many numbers of ``seq`` may come to light after a larger one.
+        page: how many numbers of ``seq`` are read at once.
     """
 
     mark: str
-    joined: str
+    listed: str
     like: str
     bytewise: str
-    overflows: bool
+    typed: bool
     late: int
-
-
-class Group(msgspec.Struct, array_like=True, gc=False):
-    """
-    Calls that have ``KEY`` (and ``tags``, the column's text, when asked for) and the day in common.
-
-    ``sums`` are those of ``SUMS``. ``latencies`` and ``first_tokens`` are microseconds, sorted, as ``numbers`` reads
-    them; a call without a first token has none.
-    """
-
-    kind: str
-    provider: str | None
-    model: str | None
-    model_asked: str
-    deployment: str | None
-    key_id: str | None
-    tags: str | None
-    first_ts: int
-    last_ts: int
-    sums: tuple[int, ...]
-    latencies: memoryview
-    first_tokens: memoryview
+    page: int
 
 
 class Summary(msgspec.Struct, array_like=True, gc=False):
-    """Groups, and the width of their numbers: wide ones have eight bytes instead of four."""
+    """
+    Groups of calls, column by column.
 
-    wide: bool
-    groups: list[Group]
+    Args:
+        labels: what the calls of each group have in common.
+        calls: how many each group has.
+        sums: of each of ``SUMS`` a number a group, or nothing at all where every number is 0.
+        width: how many bytes a latency has, as ``array`` names it.
+        latencies: microseconds, as ``numbers`` reads them: those of the first group, sorted, then of the next ...
+        answered: how many calls of each group have a first token.
+        first_tokens: the same as ``latencies`` of those.
+    """
+
+    labels: list[Any]
+    calls: list[int]
+    sums: list[list[int]]
+    width: str
+    latencies: memoryview
+    answered: list[int]
+    first_tokens: memoryview
 
 
-def numbers(data: bytes | memoryview, *, wide: bool) -> array[int]:
-    """The numbers in ``Group.latencies``, or in several of them one behind the other."""
-    found = array(_WIDE if wide else _NARROW)
+def width_of(least: int, most: int) -> str:
+    """The narrowest type of ``array`` that holds both."""
+    if least < 0:
+        return "q"
+    return next((code for code, end in _WIDTHS if most < end), "q")
+
+
+def numbers(data: bytes | memoryview, width: str) -> array[int]:
+    """Packed numbers, or several pieces of them one behind the other."""
+    found = array(width)
     found.frombytes(data)
     if sys.byteorder == "big":
         found.byteswap()
     return found
 
 
-def packed(values: Sequence[int], *, wide: bool) -> memoryview:
-    """Numbers as ``numbers`` reads them; they are sorted first."""
-    made = array(_WIDE if wide else _NARROW, sorted(values))
+def packed(values: Sequence[int], width: str) -> memoryview:
+    """Numbers as ``numbers`` reads them; raises OverflowError for one of more than 64 bits."""
+    made = values if isinstance(values, array) and values.typecode == width else array(width, values)
     if sys.byteorder == "big":
+        made = array(width, made)
         made.byteswap()
     return memoryview(made.tobytes())
 
 
-def summarise(
-    run: Callable[[str, Sequence[Any]], Sequence[Sequence[Any]]],
-    dialect: Dialect,
-    where: str,
-    values: Sequence[Any],
-    *,
-    tagged: bool,
-    unit: int = DAY,
+def summarised(
+    labels: list[Any], sums: list[list[int]], latencies: Sequence[list[int]], first_tokens: Sequence[list[int]]
 ) -> Summary:
-    """
-    The groups of the calls for which a condition holds.
-
-    Args:
-        run: runs a statement and gives its rows.
-        where: the condition, with the dialect's marks.
-        values: what stands for the marks.
-        tagged: whether calls with different tags stay apart.
-        unit: microseconds within which the calls of a group began, in steps from the epoch.
-
-    Raises:
-        Malformed: a row holds what its column does not allow.
-        Overflow: only where the dialect's sums can overflow beyond what two halves hold.
-    """
-    try:
-        return _groups(run(_statement(dialect, where, tagged=tagged, unit=unit, halves=False), values), halves=False)
-    except Overflow:
-        return _groups(run(_statement(dialect, where, tagged=tagged, unit=unit, halves=True), values), halves=True)
-
-
-def _statement(dialect: Dialect, where: str, *, tagged: bool, unit: int, halves: bool) -> str:
-    shift = -_FIRST_DAY * (DAY // unit)
-    by = [f"(ts + {shift * unit}) / {unit}", *KEY, *(["tags"] if tagged else [])]
-    counts = [f"count(CASE WHEN {condition} THEN 1 END)" for condition in CONDITIONAL.values()]
-    if halves:  # the upper half is signed and the lower one is not: upper * 2**32 + lower is the number
-        sums = [f"sum({name} >> 32), sum({name} & 4294967295)" for name in SUMMED]
-    else:
-        sums = [f"sum({name})" for name in SUMMED]
-    joined = [dialect.joined.format(name) for name in ("latency_us", "ttft_us")]
-    chosen = [*KEY, "tags" if tagged else "NULL", "min(ts)", "max(ts)", *joined, *counts, *sums]
-    # Only names of our own columns stand in it; the condition is ours as well.
-    return (
-        f"SELECT {', '.join(chosen)} FROM calls WHERE {where}"  # noqa: S608
-        f" GROUP BY {', '.join(by)}"
+    """A summary of groups, their numbers in sorted lists; raises OverflowError for one of more than 64 bits."""
+    ends = [value for each in (*latencies, *first_tokens) if each for value in (each[0], each[-1])]
+    # One byte or two would be of use to nobody: four are 71 minutes.
+    width = "I" if width_of(min(ends, default=0), max(ends, default=0)) != "q" else "q"
+    flat: list[array[int]] = []
+    for lists in (latencies, first_tokens):
+        made = array(width)
+        for each in lists:
+            made.extend(each)
+        flat.append(made)
+    return Summary(
+        labels,
+        list(map(len, latencies)),
+        sums,
+        width,
+        packed(flat[0], width),
+        list(map(len, first_tokens)),
+        packed(flat[1], width),
     )
-
-
-def _groups(rows: Sequence[Sequence[Any]], *, halves: bool) -> Summary:
-    try:
-        return _made(rows, halves=halves)
-    except (ValueError, TypeError, OverflowError, AttributeError) as error:
-        raise Malformed(str(error)) from error
-
-
-def _made(rows: Sequence[Sequence[Any]], *, halves: bool) -> Summary:
-    at = len(KEY) + 1
-    sums_at = at + 4 + len(CONDITIONAL)
-    lists = [(_parsed(row[at + 2]), _parsed(row[at + 3])) for row in rows]
-    wide = any(values and not 0 <= min(values) <= max(values) < 1 << 32 for pair in lists for values in pair)
-    groups = []
-    for row, (latencies, first_tokens) in zip(rows, lists, strict=True):
-        sums = [_whole(value) for value in row[sums_at:]]
-        if halves:
-            sums = [(upper << 32) + lower for upper, lower in zip(sums[::2], sums[1::2], strict=True)]
-        counts = row[at + 4 : sums_at]
-        if len(latencies) != counts[0]:
-            raise ValueError("a call without a latency")
-        groups.append(
-            Group(  # type: ignore[call-arg]  # the key is as long as its fields
-                *row[:at],
-                _whole(row[at]),
-                _whole(row[at + 1]),
-                (*counts, *sums),
-                packed(latencies, wide=wide),
-                packed(first_tokens, wide=wide),
-            )
-        )
-    return Summary(wide, groups)
-
-
-def _parsed(text: str | None) -> list[int]:
-    return list(map(int, text.split(","))) if text else []
-
-
-def _whole(value: Any) -> int:
-    """A sum: an int of SQLite, a Decimal of PostgreSQL, None of nothing; anything else comes of a broken row."""
-    if type(value) is int:
-        return value
-    if value is None:
-        return 0
-    if isinstance(value, (float, str, bytes)):
-        raise TypeError(f"{value!r} where a whole number belongs")
-    return int(value)

@@ -63,6 +63,6 @@ def seal(path: Path) -> int:
     sealer = Sealer(connection)
     while sealer.step(None):
         pass
-    [(count,)] = connection.execute("SELECT count(*) FROM usage_chunks WHERE plain IS NOT NULL")
+    [(count,)] = connection.execute("SELECT count(DISTINCT chunk) FROM usage_sums")
     connection.close()
     return count

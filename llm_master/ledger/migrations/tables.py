@@ -129,13 +129,21 @@ REFUSED = sa.Table(
     info={"only": "sqlite"},
 )
 
-# Sums of full chunks of calls, kept true by triggers that Alembic does not compare.
+# Full chunks of calls and their sums, kept true by triggers that Alembic does not compare.
 USAGE_CHUNKS = sa.Table(
     "usage_chunks",
     METADATA,
     sa.Column("chunk", sa.Integer(), primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.Integer(), nullable=False) for name in ("calls", "first_ts", "last_ts")),
-    *(sa.Column(name, sa.LargeBinary(), nullable=True) for name in ("plain", "tagged")),
+    info={"only": "sqlite"},
+)
+
+USAGE_SUMS = sa.Table(
+    "usage_sums",
+    METADATA,
+    sa.Column("chunk", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text(), primary_key=True),
+    sa.Column("data", sa.LargeBinary(), nullable=False),
     info={"only": "sqlite"},
 )
 
