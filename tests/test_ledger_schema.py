@@ -32,7 +32,6 @@ from llm_master.ledger.postgres import Database
 from llm_master.ledger.sqlite_file import open_file, transaction
 from llm_master.redaction import Secret
 
-
 # The newest revision that changes tables; those after it are of the other database.
 LAST_CHANGE = {"sqlite": "0004", "postgresql": "0002"}
 
