@@ -31,6 +31,7 @@ async def settled(waits: Sequence[Wait], response: Any = None) -> None:
         except LLMError as raised:
             error = raised
         if isinstance(error, LLMError):
-            logging.getLogger("llm_master").warning("%s", error)
+            # The ledger itself warns once a minute; a line a call would fill a disk that is full already.
+            logging.getLogger("llm_master").debug("%s", error)
             if response is not None:
                 response.notes = (*response.notes, str(error))

@@ -184,6 +184,21 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(spoil: Any, words: str, path:
     assert ask(path, "SELECT id FROM calls") == [(id_,)]
 
 
+@pytest.mark.parametrize("table", ["calls", "attempts", "call_tags"])
+def test_damage_where_the_next_row_goes_is_seen_before_a_call(table: str, path: Path, opened: Open) -> None:
+    before = opened()
+    before.add(made(attempts=2))
+    before.close()
+    [(root,)] = ask(path, "SELECT rootpage FROM sqlite_master WHERE name = ?", table)
+    data = bytearray(path.read_bytes())
+    data[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    ledger = opened(on_failure="refuse")
+    with pytest.raises(LedgerError, match="it is damaged; move it away and a new one is begun"):
+        ledger.check()
+    assert path.read_bytes() == bytes(data)
+
+
 def test_a_full_disk(path: Path, opened: Open) -> None:
     """SQLite's own bound on pages ends as a full disk does; it goes with the connection, as room comes back."""
     ledger = opened(mode="strict")

@@ -19,7 +19,7 @@ from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, A
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Rows", "insert", "mended", "rows_of"]
+__all__ = ["Rows", "insert", "mended", "probe", "rows_of"]
 
 # Values that one statement may take: SQLite's own default since 3.32.
 _MOST_VALUES = 32_766
@@ -56,6 +56,15 @@ def insert(connection: sqlite3.Connection, many: Sequence[Rows]) -> int:
     _insert(connection, "attempts", list(chain.from_iterable(attempts for _, attempts, _ in many)))
     _insert(connection, "call_tags", list(chain.from_iterable(tags for _, _, tags in many)))
     return newest
+
+
+def probe(connection: sqlite3.Connection) -> None:
+    """Insert a call and take it back, inside a transaction: a file that is damaged where the next row goes says so."""
+    row = CallRow(id="~", ts=1 << 62, kind="chat", model_asked="", outcome="ok", tags='["~"]')
+    attempt = AttemptRow(call_id="~", number=1, ts=0, provider="", model="", outcome="ok")
+    connection.execute("SAVEPOINT probe")
+    insert(connection, [rows_of(row, [attempt])])
+    connection.execute("ROLLBACK TO probe")
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from llm_master.errors import LedgerError
+from llm_master.ledger.insert import probe
 from llm_master.ledger.schema import VERSION_TABLE, missing, revisions, statements
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _prepare(connection: sqlite3.Connection, path: str, until: float) -> None:
             connection.execute("PRAGMA synchronous = NORMAL")
             with transaction(connection):  # also shows whether it can be written at all
                 _upgrade(connection, path)
+                probe(connection)
         except sqlite3.OperationalError as error:
             # SQLite does not wait by itself while one process turns WAL on.
             if not is_busy(error) or time.monotonic() > until:
@@ -144,6 +146,7 @@ def trouble(error: Exception, path: str) -> str:
         sqlite3.SQLITE_BUSY: "another program holds it locked; end that program, or wait",
         sqlite3.SQLITE_LOCKED: "another program holds it locked; end that program, or wait",
         sqlite3.SQLITE_FULL: "the disk is full; make room",
+        sqlite3.SQLITE_IOERR: "the disk refuses it: it may be full, over a quota or failing; see the system's log",
         sqlite3.SQLITE_READONLY: "it cannot be written; check the modes of the file and its folder",
         sqlite3.SQLITE_PERM: "it cannot be written; check the modes of the file and its folder",
         sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the modes of the file and its folder",

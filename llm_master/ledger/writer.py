@@ -378,7 +378,7 @@ class Writer:
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
-        self._sealer = None
+        self._sealer, self.opened = None, False
         if connection is not None:
             connection.close()
 
