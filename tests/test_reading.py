@@ -20,10 +20,10 @@ from support.ledger_rows import CHUNK, DAY, START, call, fill, opened, seal
 
 from llm_master.errors import ConfigurationError, InvalidRequestError, LedgerError
 from llm_master.ledger.reading import BY, Reader
-from llm_master.ledger.reading_ranks import nearest_ranks
+from llm_master.ledger.reading_ranks import ranks_of
 from llm_master.ledger.rows import AttemptRow, tags_of
 from llm_master.ledger.store import Ledger
-from llm_master.ledger.summary import KINDS
+from llm_master.ledger.summary import KINDS, packed, width_of
 
 LARGEST = 2**63 - 1
 COUNTS = {
@@ -252,13 +252,31 @@ def test_columns_stand_in_for_sums(tmp_path, many, damage):
     check_groups(report, many[1], "tag")
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(20_001, 30_000), st.sampled_from([1, 7, 1000, 2**40]), st.integers(0, 2**32))
-def test_percentiles_of_many_values(size, spread, seed):
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, 6000), min_size=1, max_size=40),
+    st.sampled_from([1, 7, 1000, 2**31, 2**40]),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_percentiles_of_many_values_in_pieces(sizes, spread, drift, seed):
     random_ = random.Random(seed)
-    values = [random_.randrange(spread) for _ in range(size)]
-    assert nearest_ranks(values) == ranks(values)
-    assert nearest_ranks(sorted(values)) == ranks(values)
+    pieces = [
+        sorted(random_.randrange(spread) + (at * spread // 3 if drift else 0) for _ in range(size))
+        for at, size in enumerate(sizes)
+    ]
+    widths = [width_of(0, max(each, default=0)) for each in pieces]
+    widths = ["q" if width == "q" else "I" for width in widths]
+    values = [value for each in pieces for value in each]
+    found = ranks_of([(width, packed(each, width)) for width, each in zip(widths, pieces, strict=True)])
+    assert found == (None if not values else (*ranks(values), len(values)))
+
+
+def test_percentiles_of_pieces_that_mislead_a_sample():
+    # Nearly every piece is a single step high, and what the ranks are about lies where the sample sees nothing.
+    pieces = [[0] * 4999 + [10**6 + at] for at in range(40)] + [[5] * 3, list(range(10**7, 10**7 + 2000))]
+    values = sorted(value for each in pieces for value in each)
+    assert ranks_of([("I", packed(each, "I")) for each in pieces]) == (*ranks(values), len(values))
 
 
 def test_an_empty_ledger(tmp_path):

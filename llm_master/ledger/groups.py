@@ -66,13 +66,14 @@ def grouped(
     if not by:
         return {(): list(places)} if places else {}
     labels = [_labels(columns, name, days) for name in by]
-    codes: Iterable[Any] = zip(*(_picked(each.codes, keep) for each in labels), strict=True)
-    together: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, key in zip(places, codes, strict=True):
+    together: defaultdict[Any, list[int]] = defaultdict(list)
+    codes = [_picked(each.codes, keep) for each in labels]
+    for place, key in zip(places, codes[0] if len(codes) == 1 else zip(*codes, strict=True), strict=True):
         together[key].append(place)
     found: dict[tuple[Any, ...], list[int]] = {}
     for key, members in together.items():
-        for label in product(*(each.values[code] for each, code in zip(labels, key, strict=True))):
+        named = (key,) if len(codes) == 1 else key
+        for label in product(*(each.values[code] for each, code in zip(labels, named, strict=True))):
             if label in found:
                 found[label] = found[label] + members
             else:
@@ -117,7 +118,9 @@ def _days(times: Sequence[int], days: Days | None) -> _Labels:
     if names is None:  # a day begins within a slot: each call is looked at
         slots = _numbered(times)
         names = days([ts for (ts,) in slots.values], 1) or []
-    return _Labels([(name,) for name in names], slots.codes)
+    named = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    of_slot = [named[name] for name in names]
+    return _Labels([(name,) for name in named], [of_slot[code] for code in slots.codes])
 
 
 def _numbered(values: Sequence[int]) -> _Labels:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import translate
-from typing import Any
 
 import msgspec
 
@@ -73,7 +72,6 @@ class Reading:
     def __init__(self, ledger: Open, by: Sequence[str], chosen: Selection, where: Zone) -> None:
         self._ledger, self._by, self._chosen, self._zone = ledger, list(by), chosen, where
         self._patterns = {name: _fitting(getattr(chosen, name)) for name in _HELD_AGAINST if getattr(chosen, name)}
-        self._sums = not self._patterns and len(by) <= 1
         needed = {column for name in by for column in NEEDS[name]}
         needed |= {column for name in self._patterns for column in _HELD_AGAINST[name]}
         self._needed = [name for name in NAMES if name in needed]
@@ -83,7 +81,8 @@ class Reading:
 
     def pieces(self) -> Iterator[_Piece]:
         """Summaries that hold each of the calls once."""
-        [(low, high)] = self._ledger.run("SELECT min(seq), max(seq) FROM calls")
+        # Asked for together, the two would have every call looked at.
+        [(low, high)] = self._ledger.run("SELECT (SELECT min(seq) FROM calls), (SELECT max(seq) FROM calls)")
         if low is None:
             return
         # PostgreSQL numbers its calls too, and keeps no chunks.
@@ -118,35 +117,31 @@ class Reading:
 
     def _kept(self, number: int, chunk: _Chunk) -> _Piece | None:
         """What a chunk adds up to, without its calls; None when that cannot be said."""
-        found = self._summed(number, chunk) if self._sums and self._inside(chunk) else None
+        total = None
+        if not self._patterns and self._inside(chunk):
+            total = summary_of(self._data(number, TOTAL), chunk.calls)
+            if total is not None and total.calls != [chunk.calls]:
+                total = None
+        found = self._summed(number, chunk, total) if total is not None else None
         if found is not None:
             self._extend(chunk.first, chunk.last)
-            self.summarised += chunk.calls
-            return found
-        columns = columns_of(self._data(number, COLUMNS), chunk.calls)
-        if columns is None:
-            return None
+        else:
+            columns = columns_of(self._data(number, COLUMNS), chunk.calls)
+            if columns is None:
+                return None
+            found = self._of(columns, total)
         self.summarised += chunk.calls
-        return self._of(columns)
+        return found
 
-    def _summed(self, number: int, chunk: _Chunk) -> _Piece | None:
-        total = summary_of(self._data(number, TOTAL), chunk.calls)
-        if total is None or total.calls != [chunk.calls]:
-            return None
-        if not self._by:
-            return total, None
+    def _summed(self, number: int, chunk: _Chunk, total: Summary) -> _Piece | None:
+        if len(self._by) != 1:
+            return None if self._by else (total, None)
         [name] = self._by
         groups = summary_of(self._data(number, "slot" if name == "day" else name), chunk.calls)
-        if groups is None:
+        labels = None if groups is None else self._days(groups.labels, SLOT) if name == "day" else groups.labels
+        if groups is None or labels is None:
             return None
-        labels: Sequence[Any] | None = groups.labels
-        if name == "day":
-            labels = self._days(groups.labels, SLOT)
-        if labels is None:
-            return None
-        groups = groups if groups.calls else msgspec.structs.replace(total)
-        groups.labels = [(label,) for label in labels]
-        return total, groups
+        return total, msgspec.structs.replace(groups if groups.calls else total, labels=[(each,) for each in labels])
 
     def _data(self, number: int, name: str) -> bytes | None:
         rows = self._ledger.run("SELECT data FROM usage_sums WHERE chunk = ? AND name = ?", (number, name))
@@ -169,15 +164,15 @@ class Reading:
                 values.append(bound)
         return read(self._ledger.run, dialect, where, values, self._needed)
 
-    def _of(self, columns: Columns) -> _Piece | None:
-        """Those of some calls that are chosen, added up; None without any."""
+    def _of(self, columns: Columns, total: Summary | None = None) -> _Piece | None:
+        """Those of some calls that are chosen, added up; None without any. ``total`` is of all that are, if known."""
         keep = self._chosen_of(columns)
         if not (columns.count if keep is None else keep):
             return None
         times = columns.numbers["ts"]
         times = times if keep is None else [times[place] for place in keep]
         self._extend(min(times), max(times))
-        total = columns.groups(grouped(columns, (), keep=keep))
+        total = total or columns.groups(grouped(columns, (), keep=keep))
         if not self._by:
             return total, None
         return total, columns.groups(grouped(columns, self._by, keep=keep, days=self._days))
