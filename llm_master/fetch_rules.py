@@ -44,6 +44,7 @@ class FetchPolicy(msgspec.Struct, frozen=True, kw_only=True):
         timeout: seconds for one URL with its redirects; the call's own deadline counts too.
         max_redirects: redirects that are followed, each checked like the first address.
         max_urls: different URLs that are fetched for one request.
+        max_total_bytes: all that is fetched for one request together.
     """
 
     allow: bool = True
@@ -55,6 +56,7 @@ class FetchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 20.0
     max_redirects: int = 3
     max_urls: int = 20
+    max_total_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for name in ("hosts", "private_hosts"):

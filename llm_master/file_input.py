@@ -123,7 +123,9 @@ def _file_url(value: Any, where: str, name: str | None, fields: Mapping[str, Any
             if not comma or not payload:
                 raise InvalidRequestError(f"{where} is a data URI without data")
             if head.lower().endswith(";base64"):
-                _decoded(payload, where)
+                plain = "".join(payload.split())
+                _decoded(plain, where)
+                return value if plain == payload else f"{head},{plain}"
             return value
         if value.lower().startswith(_ADDRESSES):
             if not value.isprintable() or " " in value:
@@ -134,7 +136,7 @@ def _file_url(value: Any, where: str, name: str | None, fields: Mapping[str, Any
                 f"{where} ({shown(value)}) is neither an address nor a data URI; a file is given as pathlib.Path(...)"
                 " or as {'type': 'file', 'path': ...}"
             )
-        value = _decoded(value, where)
+        value = _decoded("".join(value.split()), where)
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise InvalidRequestError(f"{where} must be a file's bytes, path, data URI or address, not {shown(value)}")
     data = bytes(value)

@@ -14,6 +14,9 @@ __all__ = ["dimensions", "dimensions_in_base64"]
 _HEAD = 87_384
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xDA)))
+# Markers and filling bytes before a frame that are read; a photograph has some hundreds at most, and whoever sends
+# millions of them wants this process to be busy.
+_MOST_MARKERS = 4096
 
 
 def dimensions(data: bytes) -> tuple[int, int] | None:
@@ -45,7 +48,9 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 def _jpeg(data: bytes) -> tuple[int, int] | None:
     """The frame's size: it stands behind segments of any length, such as a preview that is a JPEG itself."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    for _ in range(_MOST_MARKERS):
+        if at + 4 > len(data) or data[at] != 0xFF:
+            return None
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1  # a byte that fills

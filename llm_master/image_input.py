@@ -71,6 +71,10 @@ _MAGIC = (
 )
 
 
+# Formats whose first bytes leave no doubt; servers refuse one that is sent under another name.
+_SURE = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+
 def typed_image(part: dict[str, Any], where: str, files: Files) -> dict[str, Any]:
     """
     The canonical form of a part of type ``image_url``, ``input_image`` or ``image``; the same object if it is that.
@@ -85,7 +89,7 @@ def typed_image(part: dict[str, Any], where: str, files: Files) -> dict[str, Any
     if isinstance(value, Mapping) and given[0] in ("image_url", "image"):
         inner, value = dict(value), value.get("url")
     if given[0] == "data" and isinstance(value, str) and not value.startswith("data:"):
-        value = _decoded(value, where, files)
+        value = _decoded("".join(value.split()), where, files)
     if given[0] == "path":
         url = image_from_path(value, f"{where}.path", files)
     elif isinstance(value, (bytes, bytearray, memoryview)):
@@ -131,10 +135,23 @@ def image_url(value: Any, where: str, files: Files) -> str:
         mime, _, encoding = head[5:].partition(";")
         if not found or not mime.lower().startswith("image/") or not encoding.lower().endswith("base64"):
             raise InvalidRequestError(f"{where} is not a data URI of an image; write data:image/png;base64,...")
-        _decoded(payload, where, files)
-    elif not scheme.startswith(("https://", "http://")) or not value.isprintable() or " " in value:
+        return _data_uri(value, payload, where, files)
+    if not scheme.startswith(("https://", "http://")) or not value.isprintable() or " " in value:
         raise InvalidRequestError(f"{where} ({shown(value)}) is neither an http(s) URL nor a data URI; {_FILE_HINT}")
     return value
+
+
+def _data_uri(value: str, payload: str, where: str, files: Files) -> str:
+    """The same data URI; without line breaks, and with the type that its bytes show where it names another."""
+    plain = "".join(payload.split())
+    data = _decoded(plain, where, files)
+    stated = value[5:].partition(";")[0].lower()
+    seen = sniff_mime(data[:64])
+    if seen == "application/pdf":
+        raise InvalidRequestError(f"{where} is not an image: it looks like {seen}; give it as {{'type': 'file', ...}}")
+    if seen in _SURE and seen != stated:
+        return f"data:{seen};base64,{plain}"
+    return value if plain == payload else f"{value[: len(value) - len(payload)]}{plain}"
 
 
 def _decoded(payload: str, where: str, files: Files) -> bytes:

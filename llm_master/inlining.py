@@ -53,7 +53,8 @@ async def encode_inlined(
     while True:
         request.messages = messages
         wanted = _all_needed(target, request, needed, found, most=policy.max_urls - len(found))
-        found.update(await _fetch_all(wanted, policy, timeout.total))
+        had = sum(len(data) * 3 // 4 for data in found.values())
+        found.update(await _fetch_all(wanted, policy, timeout.total, policy.max_total_bytes - had))
         request.messages = _replaced(messages, found)
         try:
             body: bytes = target.encode(request)
@@ -125,20 +126,28 @@ def _all_needed(
     raise FetchError(_TOO_MANY)
 
 
-async def _fetch_all(wanted: dict[str, str], policy: FetchPolicy, seconds: float | None) -> dict[str, str]:
+async def _fetch_all(wanted: dict[str, str], policy: FetchPolicy, seconds: float | None, room: int) -> dict[str, str]:
     from llm_master.fetch import fetch
 
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(url: str, what: str) -> tuple[str, str]:
+        nonlocal room
         async with gate:
             data, mime = await fetch(url, policy, what=what)
+        room -= len(data)
+        if room < 0:
+            raise FetchError(
+                f"what the messages name by address is larger than {policy.max_total_bytes:,} bytes together"
+                " (FetchPolicy.max_total_bytes); send less of it, or smaller things"
+            )
         return url, f"data:{mime};base64,{binascii.b2a_base64(data, newline=False).decode()}"
 
     tasks = [asyncio.create_task(one(url, what)) for url, what in wanted.items()]
     try:
         async with asyncio.timeout(seconds):
-            return dict([await task for task in tasks])
+            # The first that fails ends the others.
+            return dict(await asyncio.gather(*tasks))
     except TimeoutError:
         raise FetchError("what the messages name by address was not fetched in the time of the call") from None
     finally:

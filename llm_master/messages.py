@@ -8,6 +8,7 @@ http(s) or a data URI. Any other part, and every key that is not understood, sta
 from __future__ import annotations
 
 import os
+from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from llm_master.classes import LLMResponse, ToolCall
 from llm_master.errors import InvalidRequestError
 from llm_master.file_input import bare_part, typed_audio, typed_file
 from llm_master.image_input import MAX_IMAGE_BYTES, SOURCES, Files, image_from_path, image_part, image_url, typed_image
+from llm_master.media import is_address, mime_of_name
 from llm_master.redaction import shown
 
 __all__ = ["normalise"]
@@ -284,8 +286,28 @@ def _part(value: Any, where: str, files: Files) -> dict[str, Any]:
             raise InvalidRequestError(f"{where}.text must be a text, not {shown(part.get('text'))}")
         return part if kind == "text" else {**part, "type": "text"}
     made = _MADE.get(str(kind))
-    # A file id or a block of the Messages API means something to its own family only.
-    is_native = isinstance(part.get("source"), dict) or (part.get("file_id") is not None and kind != "input_file")
-    if made is None or is_native:
+    if isinstance(part.get("source"), dict):
+        return _block(part, where, files)
+    # A file id means something to its own family only.
+    if made is None or (part.get("file_id") is not None and kind != "input_file"):
         return part
     return made(part, where, files)
+
+
+def _block(part: dict[str, Any], where: str, files: Files) -> dict[str, Any]:
+    """A block of the Messages API in the form that every family takes; one that only its own understands as it is."""
+    source, kind, title = part["source"], part["type"], part.get("title")
+    data, mime, url = source.get("data"), source.get("media_type"), source.get("url")
+    rest = {key: value for key, value in part.items() if key not in ("type", "source", "title")}
+    if source.get("type") == "base64" and isinstance(data, str) and isinstance(mime, str):
+        url = f"data:{mime};base64,{data}"
+    elif source.get("type") == "text" and isinstance(data, str) and mime == "text/plain":
+        url = f"data:text/plain;base64,{b2a_base64(data.encode(), newline=False).decode()}"
+    elif source.get("type") != "url" or not isinstance(url, str):
+        return part
+    if kind == "image":
+        return image_part(rest, image_url(url, f"{where}.source", files))
+    # A document at an address is PDF, which other families are told by its name alone.
+    if kind != "document" or rest.keys() - {"cache_control"} or (is_address(url) and not mime_of_name(title, url)):
+        return part
+    return typed_file({"type": "file", "file_data": url, "filename": title, **rest}, where, files)

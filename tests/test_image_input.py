@@ -93,6 +93,23 @@ def test_the_bytes_say_what_an_image_is_not_its_name_nor_its_label() -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "data", "sent"),
+    [
+        ("data:image/png;base64,", FILES["cat"], "data:image/jpeg;base64,"),
+        ("data:image/jpg;base64,", FILES["cat"], "data:image/jpeg;base64,"),
+        ("DATA:Image/GIF;charset=x;base64,", PNG, "data:image/png;base64,"),
+        ("data:image/png;charset=x;base64,", PNG, "data:image/png;charset=x;base64,"),
+        ("data:image/heif;base64,", b"\0\0\0\x18ftypheic", "data:image/heif;base64,"),
+        ("data:image/x-new;base64,", b"new format", "data:image/x-new;base64,"),
+    ],
+)
+def test_a_data_uri_is_sent_under_the_name_of_its_bytes(head: str, data: bytes, sent: str) -> None:
+    text = base64.b64encode(data).decode()
+    for given in (head + text, head + base64.encodebytes(data).decode(), f"{head}\r\n {text}\n"):
+        assert _content({"content": [{"type": "image_url", "image_url": {"url": given}}]}) == [_image(sent + text)]
+
+
+@pytest.mark.parametrize(
     "place", [lambda fields: fields, lambda fields: {"content": fields}], ids=["message", "content"]
 )
 def test_text_with_images_and_paths(place: Any) -> None:

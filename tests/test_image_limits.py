@@ -106,6 +106,29 @@ def test_a_jpeg_whose_segments_have_no_length_ends() -> None:
     assert dimensions(b"\xff\xd8" + b"\xff\xe0\x00\x00" * 1000) is None
 
 
+class Watched(bytes):
+    """Bytes that count the looks at them."""
+
+    looks = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("unit", [b"\xff", b"\xff\x01", b"\xff\xe0\x00\x02"], ids=["filling", "marker", "segment"])
+def test_a_jpeg_of_markers_alone_keeps_nobody_busy(unit: bytes) -> None:
+    endless = Watched(b"\xff\xd8" + unit * 200_000)
+    assert dimensions(endless) is None
+    assert endless.looks < 20_000
+
+
+def test_a_photograph_with_many_segments_has_its_size() -> None:
+    assert dimensions(jpeg(4000, 3000, segment(0xE1, bytes(500)) * 3000)) == (4000, 3000)
+    assert dimensions(jpeg(4000, 3000, b"\xff" * 200)) == (4000, 3000)
+    assert dimensions(jpeg(4000, 0)) == (4000, 0), "the number of lines stands behind the first scan"
+
+
 # The limits ---------------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +219,8 @@ def test_what_fits_or_cannot_be_read_is_sent(model: str, images: list[Any], faul
 def test_a_native_block_and_a_file_are_looked_at_too(fault_server: FaultServer) -> None:
     data = base64.b64encode(png(9000, 1)).decode()
     block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
-    for part in (block, {"type": "file", "data": png(9000, 1), "filename": "a.png"}):
+    broken = {**block, "source": {**block["source"], "data": base64.encodebytes(png(9000, 1)).decode()}}
+    for part in (block, broken, {"type": "file", "data": png(9000, 1), "filename": "a.png"}):
         with pytest.raises(InvalidRequestError, match="9,000 x 1 pixels"):
             ask(fault_server, "claude-sonnet-4-5", [part])
     assert fault_server.requests == []

@@ -51,7 +51,13 @@ def sound(data: bytes, form: str) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": b64(data), "format": form}}
 
 
+def block(kind: str, **source: Any) -> dict[str, Any]:
+    """A block of the Messages API."""
+    return {"type": kind, "source": source}
+
+
 WEB = "https://example.com/a/paper.pdf?x=1"
+PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64(PNG)}"}}
 PARTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "canonical": (file_part("a.pdf", PDF_URI), file_part("a.pdf", PDF_URI)),
     "path object alone": (Path("a/paper.pdf"), file_part("paper.pdf", PDF_URI)),
@@ -73,6 +79,34 @@ PARTS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "file id": ({"type": "input_file", "file_id": "f-1"}, {"type": "file", "file": {"file_id": "f-1"}}),
     "storage": ({"type": "file", "url": "gs://b/x.pdf"}, file_part("x.pdf", "gs://b/x.pdf")),
+    "base64 with line breaks": (
+        {"type": "file", "file_data": f"data:application/pdf;base64,{b64(PDF)[:4]}\n{b64(PDF)[4:]}"},
+        file_part("file.pdf", PDF_URI),
+    ),
+    "block, image": (block("image", type="base64", media_type="image/png", data=b64(PNG)), PICTURE),
+    "block, image, label wrong": (block("image", type="base64", media_type="image/gif", data=b64(PNG)), PICTURE),
+    "block, image, address": (
+        {**block("image", type="url", url="https://h/x.png"), "cache_control": {"type": "ephemeral"}},
+        {"type": "image_url", "image_url": {"url": "https://h/x.png"}, "cache_control": {"type": "ephemeral"}},
+    ),
+    "block, image, file id": (block("image", type="file", file_id="f"), block("image", type="file", file_id="f")),
+    "block, document": (
+        {**block("document", type="base64", media_type="application/pdf", data=b64(PDF)), "title": "e.pdf"},
+        file_part("e.pdf", PDF_URI),
+    ),
+    "block, words": (
+        block("document", type="text", media_type="text/plain", data="words"),
+        file_part("file.txt", f"data:text/plain;base64,{b64(b'words')}"),
+    ),
+    "block, document, address": (block("document", type="url", url=WEB), file_part("paper.pdf", WEB)),
+    "block, unnamed address": (
+        block("document", type="url", url="https://h/x"),
+        block("document", type="url", url="https://h/x"),
+    ),
+    "block, cited": (
+        {**block("document", type="url", url=WEB), "citations": {"enabled": True}},
+        {**block("document", type="url", url=WEB), "citations": {"enabled": True}},
+    ),
     "sound alone": (WAV, sound(WAV, "wav")),
     "sound, path object": (Path("talk.wav"), sound(WAV, "wav")),
     "sound, path": ({"type": "audio", "path": "talk.wav"}, sound(WAV, "wav")),
@@ -294,6 +328,7 @@ def test_an_address_that_a_provider_does_not_fetch_is_sent_as_data(server: Fault
         ({"allow": False}, 1, "switched off"),
         ({"max_urls": 2}, 3, "max_urls"),
         ({"max_bytes": 10}, 1, "larger than 10 bytes"),
+        ({"max_total_bytes": 100}, 3, "larger than 100 bytes together"),
     ],
 )
 def test_what_must_not_be_fetched_ends_the_call_before_any_request(
@@ -317,6 +352,40 @@ def test_a_fetch_ends_with_the_time_of_the_call(server: FaultServer) -> None:
     async def main() -> None:
         async with client(server) as llm:
             await llm.query("ollama/llava", look(server, 2, "/slow/"), timeout=0.05)
+
+    with pytest.raises(FetchError, match="in the time of the call"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "claude-sonnet-4-5", "gemini-2.5-flash", "openai/gpt-5.6"])
+def test_blocks_of_one_family_are_read_by_all(model: str) -> None:
+    llm = QueryLLM(LLMConfig(openai_api_key="k", anthropic_api_key="k", gemini_api_key="k"))
+    content = [
+        block("image", type="base64", media_type="image/png", data=b64(PNG)),
+        block("document", type="base64", media_type="application/pdf", data=b64(PDF)),
+    ]
+    api = "responses" if "5.6" in model else None
+    body = json.dumps(llm.preview_request(model, [{"role": "user", "content": content}], api=api))
+    assert b64(PNG) in body
+    assert b64(PDF) in body
+    assert ('"source"' in body) is model.startswith("claude")
+    wrong = block("image", type="base64", media_type="image/bmp", data=b64(b"BM words"))
+    with pytest.raises(InvalidRequestError, match="takes no image of type 'image/bmp'"):
+        llm.preview_request(model, [{"role": "user", "content": [wrong]}], api=api)
+
+
+def test_a_body_that_drips_ends_with_the_time_of_the_call(server: FaultServer) -> None:
+    async def dripping(exchange: Any) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n")
+        for byte in PNG:
+            await exchange.send(bytes((byte,)))
+        await exchange.silence()
+
+    server.route("/drops/", [dripping])
+
+    async def main() -> None:
+        async with client(server) as llm:
+            await llm.query("ollama/llava", look(server, 1, "/drops/"), timeout=0.1)
 
     with pytest.raises(FetchError, match="in the time of the call"):
         asyncio.run(main())
