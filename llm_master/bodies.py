@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 __all__ = ["UNREADABLE", "amount_of", "as_object", "hidden_error", "no_answer", "refused", "unreadable", "walk"]
+__all__ += ["with_upstream"]
 
 #: What a decoder raises for bytes that are not the JSON it wants; nesting without end is among them.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -51,18 +52,32 @@ def walk(found: Any, path: tuple[str, ...]) -> Any:
 
 def amount_of(value: Any, unit: int = 1) -> Decimal | None:
     """A sum of money as a ``Decimal``, in units of which ``unit`` are one USD; None for what is none."""
-    # The shortest text of a float is what the server wrote.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    from decimal import Decimal, InvalidOperation
+    from llm_master.money import EXACT, money
 
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
+    amount = money(value)
+    return amount if amount is None or unit == 1 else EXACT.divide(amount, unit)
+
+
+def with_upstream(cost: Decimal | None, own_key: Any, details: Any) -> Decimal | None:
+    """
+    What a router charges together with what the provider behind it bills to the caller's own key there.
+
+    Args:
+        cost: USD that the router itself charges: with such a key only its fee.
+        own_key: ``is_byok`` of its usage; details: ``cost_details``, whose ``upstream_inference_cost`` is the other
+            part (https://openrouter.ai/docs/use-cases/usage-accounting, read 2026-11-21).
+
+    Returns:
+        Both; None where the other part is not told, because the fee is not the cost.
+    """
+    if own_key is not True:
+        return cost
+    upstream = amount_of(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
+    if upstream is None or cost is None:
         return None
-    if not amount.is_finite() or amount < 0:
-        return None
-    return amount if unit == 1 else amount / unit
+    from llm_master.money import EXACT
+
+    return EXACT.add(cost, upstream)
 
 
 def no_answer(

@@ -323,10 +323,9 @@ class LLMResponse(msgspec.Struct, weakref=True):
 
         A provider's own figure is taken where it gives one. Where only a part has a price, it is that part.
         """
-        billed = [attempt for attempt in self.attempts if attempt.usage is not None]
-        if len(billed) > 1:
-            known = [cost for attempt in billed if (cost := attempt.cost) is not None]
-            return sum(known[1:], known[0]) if known else None
+        if len(self.attempts) > 1 and sum(attempt.usage is not None for attempt in self.attempts) > 1:
+            found = pricing().response_cost(self)
+            return None if found is None else found.total
         if self.reported_cost is not None:
             return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
         if self.pricer is None:

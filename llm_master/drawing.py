@@ -5,13 +5,14 @@ A request for an image before it is written for one service: the prompt, the pic
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from llm_master.classes import Image, Request
 from llm_master.dialect_images import DrawDialect
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.image_input import sniff_mime
+from llm_master.money import EXACT, money
 
 __all__ = ["NOTE", "Drawing", "bytes_of", "cost_of", "has_more", "image_of", "look_up"]
 
@@ -259,10 +260,5 @@ def look_up(value: Any, path: str) -> Any:
 def cost_of(answer: Any, dialect: DrawDialect) -> Decimal | None:
     """USD that an answer reports, None when it reports nothing usable."""
     given = look_up(answer, dialect.cost) if dialect.cost is not None else None
-    if given is None or isinstance(given, bool):
-        return None
-    try:
-        found = Decimal(str(given)) * Decimal(dialect.cost_unit)
-    except InvalidOperation:
-        return None
-    return found if found.is_finite() and found >= 0 else None
+    amount = money(given)
+    return None if amount is None else EXACT.multiply(amount, Decimal(dialect.cost_unit))

@@ -16,6 +16,8 @@ _DIGITS = 24
 #: The caller's own context may round to six digits; sums of prices never see it.
 EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN, traps=[])
 _ZERO = Decimal(0)
+# No price and no count is as large; sums of what is below stay within the digits of EXACT.
+_ABSURD = Decimal(10) ** 18
 # Grains of a picodollar, the unit of ledgers and budgets.
 _PICO = 10**12
 
@@ -42,7 +44,7 @@ def pico(count: int) -> int:
 
 
 def money(value: Any) -> Decimal | None:
-    """A number as an amount of money; None for what is no number, not finite or negative."""
+    """A number as an amount of money or a count; None for what is no number, not finite, negative or absurdly large."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
@@ -50,4 +52,4 @@ def money(value: Any) -> Decimal | None:
         found = value if isinstance(value, Decimal) else Decimal(str(value))
     except InvalidOperation:
         return None
-    return found if found.is_finite() and found >= 0 else None
+    return found if found.is_finite() and 0 <= found < _ABSURD else None

@@ -48,6 +48,9 @@ _FREE = "free"
 _NOT_BILLED = "nothing billed"
 _OWN_PRICER = "own pricer"
 _NO_USAGE = "the usage, which the provider did not tell"
+# UNIX seconds that a calendar has, with a day to spare for every zone.
+_FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+_LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 def reported(amount: Decimal, provider: str | None, at: float | None = None, *, estimated: bool = False) -> Cost:
@@ -176,7 +179,7 @@ class Pricer(msgspec.Struct):
                 listed = tariff.levels(self.at, self._served())[0][0][1]
                 own = msgspec.structs.replace(own, items=listed.items, least=listed.least)
         bill = charge(own, usage, self.counted)
-        if not (usage.input_tokens or usage.output_tokens or self.counted):
+        if not (usage.input_tokens or usage.output_tokens or self.counted or own.is_nothing):
             bill.missing.append(_NO_USAGE)
         return bill
 
@@ -330,6 +333,9 @@ def cost_of(
 
     Returns:
         The cost; None when no price is known, never 0 for that.
+
+    Raises:
+        InvalidRequestError: ``at`` is no time.
     """
     asked = model_name
     if provider is None:
@@ -379,6 +385,9 @@ def upper_bound(
 
     Returns:
         USD; None when no price is known.
+
+    Raises:
+        InvalidRequestError: ``at`` is no time.
     """
     pricer = Pricer(model_name, provider, model_name, _seconds(at), _is_free(provider), entry)
     own = pricer.own()
@@ -400,9 +409,12 @@ def upper_bound(
 def _seconds(at: datetime | float | None) -> float:
     if at is None:
         return time()
+    found: Any = at
     if isinstance(at, datetime):
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-    return at
+        found = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    if not isinstance(found, int | float) or not _FIRST <= found < _LAST:
+        raise InvalidRequestError(f"at={at!r} is no time of a request; give a datetime, UNIX seconds or None for now")
+    return found
 
 
 @cache

@@ -350,7 +350,7 @@ class Trial:
             return
         self.ended = True
         self.lease.leave()
-        self._note("cancelled", None, self.used(partial))
+        self._note("cancelled", None, self.used(partial), partial)
         if self.reservation is not None:
             self.call.admission.settle(self.reservation, None, self.call.attempts[-1])
 
@@ -366,8 +366,10 @@ class Trial:
             if self.reservation is not None:
                 self.call.admission.cancel(self.reservation)
 
-    def _note(self, outcome: str, error: LLMError | None, usage: Any) -> None:
+    def _note(self, outcome: str, error: LLMError | None, usage: Any, partial: Any = None) -> None:
         call, target = self.call, self.target
+        if partial is None:
+            partial = getattr(error, "partial", None)
         request, source = self.request, self.stream or self.request
         call.add(
             Attempt(
@@ -385,7 +387,7 @@ class Trial:
                 deployment=self.place.name,
                 request_id=getattr(error, "request_id", None),
                 usage=usage,
-                pricer=None if usage is None else _pricer(target),
+                pricer=None if usage is None else _pricer(target, self.step.params, partial),
                 bytes_sent=0 if request is None else request.bytes_sent,
                 bytes_received=0 if source is None else source.bytes_received,
             )
@@ -408,7 +410,18 @@ def _may_be_billed(error: LLMError) -> bool:
     return error.sent and (status is None or 200 <= status < 300)
 
 
-def _pricer(target: Any) -> Any:
-    """What prices an attempt that brought no answer."""
+def _pricer(target: Any, params: dict[str, Any], partial: Any) -> Any:
+    """What prices an attempt without a whole answer: as that said it was served, else as it was asked for."""
     make = getattr(target, "pricer", None)
-    return None if make is None else make()
+    if make is None:
+        return None
+    made = make(getattr(partial, "model", None))
+    made.geo = getattr(partial, "geo", None) or _word(params.get("inference_geo"))
+    made.tier = getattr(partial, "service_tier", None)
+    if made.tier is None:
+        made.tier, made.speed = _word(params.get("service_tier")), _word(params.get("speed"))
+    return made
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

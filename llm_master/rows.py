@@ -85,7 +85,8 @@ class ChatDialect(PerModel, msgspec.Struct, frozen=True, kw_only=True, forbid_un
         reasoning_outside: whether ``completion_tokens`` excludes reasoning (checked against the total).
         cached_tokens_path: dotted path in ``usage`` of cache reads where it is not the usual one.
         usage_path: dotted path of the usage object in the body or a chunk where it is not ``usage``: ``x_groq.usage``.
-        cost_path: dotted path in the body of the cost in USD that the server reports, or None.
+        cost_path: dotted path in the body of the cost that the server reports, or None.
+        cost_unit: how many of its units are one USD.
         finish_reasons: the server's word -> ours, on top of the usual ones.
         reasons: whether the model reasons when no effort is given (an effort other than ``none`` always reasons).
         drop_reasoning: parameters that are refused while it reasons; as ``drop``.
@@ -128,6 +129,7 @@ class ChatDialect(PerModel, msgspec.Struct, frozen=True, kw_only=True, forbid_un
     cached_tokens_path: str | None = None
     usage_path: str | None = None
     cost_path: str | None = None
+    cost_unit: int = 1
     finish_reasons: dict[str, str] = {}
     reasons: bool = False
     drop_reasoning: frozenset[str] = frozenset()
@@ -278,6 +280,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
         supervisor: ``module:name`` of code that starts the server and gives its address (the embedded model).
         api_key: a key given with the row itself, a ``Secret``; used where the configuration has none.
         free: whether it costs nothing by nature (the embedded model).
+        tier_header: the header of an answer that says in which tier it was served, where the body may not.
         status: ``live``, or ``retired DATE`` (``retired_on`` gives the date); successor: what to use instead.
         client_class, generate_map, supports_caching: as in the seed guide.
         caching: family -> what asks for prompt caching there; families without a rule need nothing or have a way.
@@ -324,6 +327,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: str | None = None
     operations: dict[str, Any] | None = None
     default_model: str | None = None
+    tier_header: str | None = None
     status: str = "live"
     successor: str | None = None
     client_class: Any = None

@@ -377,6 +377,8 @@ class Target:
         found = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
         if found:
             response.request_id = found
+        if self.row.tier_header is not None and "service_tier" in response.__struct_fields__:
+            response.service_tier = response.service_tier or headers.get(self.row.tier_header)  # type: ignore[misc]  # a field
         response.pricer = pricer = self.pricer(response.model)
         pricer.tier, pricer.geo, pricer.counted = response.service_tier, response.geo, response.billed
         if self.guard is not None and self.guard.notice is not None:

@@ -144,9 +144,9 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
         (
             RESPONSES,
             "grok-4.7",
-            responses(1000, 200) | {"cost_in_usd_ticks": 32_000_000},
+            responses(1000, 200) | {"cost_in_usd_ticks": 37_756_000},
             PLAIN,
-            Decimal("0.0032"),
+            Decimal("0.0037756"),
         ),
     ],
     "together": [

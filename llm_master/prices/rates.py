@@ -45,6 +45,9 @@ _REQUESTS = "requests_kcount"
 #: What measures an answer as a whole.
 _SIZES = frozenset(("images", "megapixels", "vectors", "audio_seconds", "output_audio_seconds", "characters"))
 _ODD = "a usage whose parts do not fit the whole"
+_NO_COUNT = "a usage that is no count of tokens"
+#: Tokens of one request that nobody can believe.
+_TOO_MANY = 10**15
 
 
 class Rates(msgspec.Struct, frozen=True, gc=False):
@@ -87,6 +90,12 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     def prices_tokens(self) -> bool:
         """Whether tokens of any kind have a price."""
         return self.plain is not None or self.output is not None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether tokens of every kind cost nothing, however many there were."""
+        dearest = max(self.cached, self.written, self.written_long, self.audio, self.image, self.reasoning)
+        return self.plain == self.output == dearest == self.output_audio == self.output_image == 0
 
 
 class Bill(msgspec.Struct, gc=False):
@@ -143,6 +152,9 @@ def charge(rates: Rates, usage: Usage, counted: Mapping[str, Any] | None = None)
         counted: what was counted besides tokens, by name (``images``, ``audio_seconds``).
     """
     missing: list[str] = []
+    if not _is_counted(usage):
+        usage = _whole(usage)
+        missing.append(_NO_COUNT)
     if not rates.prices_tokens and _billed_else(rates, counted):
         # Where seconds or pieces are billed, tokens are only told.
         spent = output = 0
@@ -157,6 +169,36 @@ def charge(rates: Rates, usage: Usage, counted: Mapping[str, Any] | None = None)
     if rates.uncounted:
         missing.extend(rates.uncounted)
     return Bill(spent, output, items, missing)
+
+
+def _is_counted(usage: Usage) -> bool:
+    """Whether all counts are whole numbers of a size that can be; a negative one is left to those who add up."""
+    try:
+        total = (
+            usage.input_tokens
+            + usage.output_tokens
+            + usage.cached_tokens
+            + usage.cache_write_tokens
+            + usage.cache_write_1h_tokens
+            + usage.reasoning_tokens
+            + usage.input_audio_tokens
+            + usage.output_audio_tokens
+            + usage.input_image_tokens
+            + usage.output_image_tokens
+        )
+    except TypeError:
+        return False
+    return type(total) is int and total < _TOO_MANY
+
+
+def _whole(usage: Usage) -> Usage:
+    """The same without what is no count."""
+    found = msgspec.structs.replace(usage)
+    for name in usage.__struct_fields__:
+        count = getattr(usage, name)
+        if name.endswith("_tokens") and not (type(count) is int and count < _TOO_MANY):
+            setattr(found, name, 0)
+    return found
 
 
 def _counted(rates: Rates, usage: Usage, counted: Mapping[str, Any], missing: list[str]) -> int:

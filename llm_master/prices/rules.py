@@ -189,7 +189,10 @@ def _like(pattern: str, name: str) -> bool:
 
 # -- names ----------------------------------------------------------------------------------------------------------
 
-_PATHS = re.compile(r"^(?:models/|google/|publishers/[^/]+/models/|projects/.*/models/)")
+_PATHS = re.compile(
+    r"^(?:models/|google/|publishers/[^/]+/models/|projects/.*/models/"
+    r"|arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:inference-profile|foundation-model)/)"
+)
 _DATE = re.compile(r"(?:[-@](?:20\d{6}|20\d\d-\d\d-\d\d|default)|-v\d+(?::\d+)?|@\d+|:[0-9a-f]{64})$")
 _PLACE = re.compile(r"^(?:us|eu|apac|global|jp|au|in|ca|us-gov)\.(?=[a-z0-9-]+\.)")
 

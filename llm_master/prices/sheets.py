@@ -135,8 +135,11 @@ def _means(match: dict[str, Any], name: str) -> bool:
     if kind == "and":
         # Together they describe one name, so what one of them leaves is another's.
         return all(_fits(each, name) for each in value) and _AFTER.fullmatch(_rest(value, name)) is not None
-    if kind in ("equals", "regex"):
+    if kind == "equals":
         return _fits(match, name)
+    if kind == "regex":
+        part = re.search(value, name)
+        return part is not None and _is_around(name[: part.start()], name[part.end() :])
     text = value.lower()
     before, found, after = name.partition(text)
     if not found or (kind == "starts_with" and before) or (kind == "ends_with" and after):
@@ -144,6 +147,10 @@ def _means(match: dict[str, Any], name: str) -> bool:
     if text.startswith("ft:"):
         # What follows is the date of the base model, and the names that the owner gave.
         return True
+    return _is_around(before, after)
+
+
+def _is_around(before: str, after: str) -> bool:
     return _BEFORE.fullmatch(before) is not None and _AFTER.fullmatch(after) is not None
 
 

@@ -114,7 +114,7 @@ class Tariff:
             return Bill(0, 0, 0, [])
         levels, missing = self.levels(at, served)
         rates = levels[0][1]
-        given = usage.input_tokens
+        given = usage.input_tokens if type(usage.input_tokens) is int else 0  # what is no count, ``charge`` tells
         for start, each in levels:
             # Over a threshold all tokens of the request take the higher price, those of the output too.
             if given > start:
@@ -347,14 +347,16 @@ def _find(provider: str, model: str, sheets: Book) -> Tariff | None:
     name = model.strip().lower()
     if name.endswith(own.free.get(provider, ())):
         return Tariff(provider, name, (Period({}),), source=_OWN, as_of=own.as_of, free=True)
-    route = next((each for each in own.routes.get(provider, ()) if name.endswith(each)), None)
-    if route is not None:
-        name = name.removesuffix(route)
-    missing = () if route is None else (f"the price of the route {route!r}",)
     sheet_id = own.sheet_ids.get(provider, provider)
     if provider in own.suffixed:
         name, _, suffix = name.rpartition(":")
         sheet_id = own.suffixed[provider] + suffix
+    route = next((each for each in own.routes.get(provider, ()) if name.endswith(each)), None)
+    if route is not None and _in_sheets(sheets.sheets, sheet_id, name) is not None:
+        route = None  # this one has a price of its own
+    elif route is not None:
+        name = name.removesuffix(route)
+    missing = () if route is None else (f"the price of the route {route!r}",)
     listed: Listed | None = None
     found: Model | None = None
     for each in names_of(name):

@@ -87,5 +87,7 @@ def searches_of(grounding: dict[str, Any], *, per_prompt: bool) -> int:
 def tier_of(body: UsageBody) -> str | None:
     """The tier that served the request, as prices name it."""
     if body.service_tier:
-        return body.service_tier.lower()
+        # The name of the value stands there too: SERVICE_TIER_FLEX.
+        tier = body.service_tier.lower().removeprefix("service_tier_")
+        return None if tier == "unspecified" else tier
     return _TIERS.get(body.traffic_type, body.traffic_type.lower()) if body.traffic_type else None

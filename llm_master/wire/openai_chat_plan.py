@@ -101,11 +101,13 @@ class Plan:
 
     def _plan_paths(self, dialect: ChatDialect) -> None:
         usage, cached, cost = dialect.usage_path, dialect.cached_tokens_path, dialect.cost_path
-        self.cost = cost == _KNOWN_COST
+        self.cost = cost == _KNOWN_COST and dialect.cost_unit == 1
         self.usage_path = tuple(usage.split(".")) if usage not in (None, "usage") else None
         self.cached_path = tuple(cached.split(".")) if cached and cached not in _KNOWN_CACHED else None
         self.cost_path = tuple(cost.split(".")) if cost and not self.cost else None
-        heads = {path[0] for path in (self.usage_path, self.cost_path) if path}
+        heads = {self.usage_path[0]} if self.usage_path else set()
+        if self.cost_path:
+            heads.add(self.cost_path[-1])
         if self.cached_path:
             heads.add(self.usage_path[0] if self.usage_path else "usage")
         # Two different heads are too rare to be worth a second search: a quote is in every JSON object.

@@ -37,6 +37,8 @@ class UsageBody(msgspec.Struct, gc=False):
     num_search_queries: int | None = None
     server_tool_use: dict[str, Any] | None = None
     service_tier: str | None = None
+    is_byok: Any = None
+    cost_details: Any = None
 
 
 class Turn(msgspec.Struct, gc=False):
@@ -120,6 +122,8 @@ def usage_body(found: Any) -> UsageBody | None:
         cost=found.get("cost"),
         server_tool_use=_dict(found.get("server_tool_use")),
         service_tier=_text(found.get("service_tier")),
+        is_byok=found.get("is_byok"),
+        cost_details=found.get("cost_details"),
         **fields,
     )
 

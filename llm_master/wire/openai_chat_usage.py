@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_master.bodies import amount_of, as_object, walk
+from llm_master.bodies import amount_of, as_object, walk, with_upstream
 from llm_master.classes import Usage
 from llm_master.wire.openai_chat_plan import Plan
 from llm_master.wire.openai_chat_shapes import Answer, Details, UsageBody, usage_body
@@ -26,7 +26,7 @@ def bill_of(answer: Answer, payload: bytes, plan: Plan) -> tuple[Usage | None, A
         return _bill_by_paths(body, payload, plan)
     if body is None:
         return None, None
-    cost = amount_of(body.cost) if plan.cost and body.cost is not None else None
+    cost = _cost_of(body) if plan.cost and body.cost is not None else None
     return usage_of(body, reasoning_outside=plan.dialect.reasoning_outside), cost
 
 
@@ -40,9 +40,9 @@ def _bill_by_paths(body: UsageBody | None, payload: bytes, plan: Plan) -> tuple[
         cached = walk(holder, plan.cached_path)
     cost = None
     if plan.cost_path:
-        cost = amount_of(walk(found, plan.cost_path))
+        cost = amount_of(walk(found, plan.cost_path), plan.dialect.cost_unit)
     elif plan.cost and body is not None:
-        cost = amount_of(body.cost)
+        cost = _cost_of(body)
     if body is None:
         return None, cost
     if isinstance(cached, int | float):
@@ -50,6 +50,10 @@ def _bill_by_paths(body: UsageBody | None, payload: bytes, plan: Plan) -> tuple[
         if body.prompt_tokens_details is not None:
             body.prompt_tokens_details.cached_tokens = None
     return usage_of(body, reasoning_outside=plan.dialect.reasoning_outside), cost
+
+
+def _cost_of(body: UsageBody) -> Any:
+    return with_upstream(amount_of(body.cost), body.is_byok, body.cost_details)
 
 
 def usage_of(body: UsageBody, *, reasoning_outside: bool = False) -> Usage:

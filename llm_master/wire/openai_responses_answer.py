@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llm_master.bodies import amount_of, as_object, walk
+from llm_master.bodies import amount_of, as_object, walk, with_upstream
 from llm_master.classes import LLMResponse, Request, Usage
 from llm_master.classify import error_from_object
 from llm_master.errors import ProviderError
@@ -258,6 +258,9 @@ def _by_paths(raw_body: Any, plan: Plan) -> tuple[Decimal | None, Any]:
     except ValueError:
         return None, None
     cost = amount_of(walk(found, plan.cost_path), plan.dialect.cost_unit) if plan.cost_path else None
+    if cost is not None:
+        usage = walk(found, ("usage",))
+        cost = with_upstream(cost, walk(usage, ("is_byok",)), walk(usage, ("cost_details",)))
     return cost, walk(found, plan.searches_path) if plan.searches_path else None
 
 
