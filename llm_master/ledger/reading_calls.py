@@ -21,7 +21,7 @@ __all__ = ["CallRecord", "Tail", "find", "newest", "since"]
 
 _Row = TypeVar("_Row", CallRow, AttemptRow)
 
-_SHORTEST, _WHOLE = 6, 32
+_SHORTEST = 6
 _NEAREST = 4
 
 # The column that each pattern of a selection speaks of; one model was asked for and one served.
@@ -119,8 +119,7 @@ def _by_prefix(ledger: Open, digits: str) -> list[str]:
     rows = ledger.run(
         f"SELECT id FROM calls WHERE id{bytewise} >= {mark} AND id{bytewise} < {mark}"  # noqa: S608
         f" ORDER BY id{bytewise} DESC LIMIT {mark}",
-        # "g" follows every digit.
-        [digits, digits + ("g" if len(digits) < _WHOLE else "\0"), _NEAREST + 1],
+        [digits, f"{digits}g", _NEAREST + 1],  # "g" follows every digit
     )
     return [found for (found,) in rows]
 
