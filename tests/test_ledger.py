@@ -239,6 +239,25 @@ def test_a_call_comes_into_the_ledger_once(path: Path, opened: Open) -> None:
     assert (count(path), ask(path, "SELECT count(*) FROM attempts")) == (1, [(1,)])
 
 
+def test_a_row_that_is_being_built_is_not_written_yet(path: Path, opened: Open) -> None:
+    ledger = opened()
+    building, go_on = threading.Event(), threading.Event()
+    make = made()
+
+    def slow() -> Any:
+        building.set()
+        assert go_on.wait(10)
+        return make()
+
+    ledger.add(slow)
+    assert building.wait(10)
+    assert (ledger.health().pending, count(path)) == (1, 0)
+    assert ledger.flush(timeout=0.01) is False
+    go_on.set()
+    assert ledger.flush()
+    assert (ledger.health().pending, count(path)) == (0, 1)
+
+
 def test_a_waiter_who_has_gone_loses_nothing(path: Path, opened: Open) -> None:
     ledger = opened(mode="strict")
     ledger.commit(made()).result(10)

@@ -5,6 +5,7 @@ The ledger that a client keeps by its argument, its settings file and the enviro
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sqlite3
 from pathlib import Path
@@ -17,8 +18,11 @@ from support.fault_server import FaultServer
 from support.ledgers import ask, count, made
 
 from llm_master import ConfigurationError, Ledger, LLMConfig, QueryLLM
+from llm_master.asking import ASKINGS
 from llm_master.cli.ledger_doctor import ledger_findings
+from llm_master.ledger import forward, writer
 from llm_master.ledger.choice import ledger_of
+from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, TOKENS
 from llm_master.ledger.sqlite_file import open_file
 from llm_master.policy.limits import MemoryLimiter
 from llm_master.settings import Settings
@@ -236,3 +240,39 @@ def test_the_doctor_is_asked_on_the_command_line(tmp_path: Path) -> None:
     [line] = [line for line in done.out.splitlines() if "  ledger" in line]
     assert (done.code, line.split()[:2]) == (1, ["bad", "ledger"])
     assert f"{os.path.realpath(tmp_path)}/file is no folder" in line
+
+
+# The page
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "ledger.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_column_kind_and_outcome() -> None:
+    calls, _, rest = PAGE.partition("## What is kept")[2].partition("`attempts`, one row a request")
+    attempts = rest.partition("`contents=True`")[0]
+    assert {name for name in ("seq", *CALL_COLUMNS) if f"`{name}`" not in calls} == set()
+    # "The same counts of tokens" stand with the calls.
+    assert {name for name in ATTEMPT_COLUMNS if f"`{name}`" not in attempts} == {*TOKENS, "usage_estimated"}
+    assert {name for name in TAG_COLUMNS if f"`{name}`" not in attempts.partition("`call_tags`")[2]} == set()
+    assert {name for name in (*ASKINGS, "chat", "image") if f"`{name}`" not in calls} == set()
+
+
+def test_the_page_says_the_defaults_and_numbers_of_the_code() -> None:
+    words = " ".join(PAGE.split())
+    defaults = inspect.signature(Ledger).parameters
+    shown = [
+        f"`{name}={defaults[name].default!r}`".replace("'", '"')
+        for name in defaults
+        if name not in ("path", "patience")
+    ]
+    first, longest = forward._FIRST_PAUSE, forward._LONGEST_PAUSE
+    assert (first, longest, writer._RETRY, writer._LOOK_AFTER) == (0.5, 60.0, 1.0, 500)
+    shown += [
+        f"locked for more than {defaults['patience'].default:g} s",
+        f"{writer.MOST_KEPT // 1024**2} MiB and {writer.MOST_QUEUED:,} calls at most",
+        f"given back after {forward._IDLE:g} s",
+        "tried each second",
+        "half a second at first, a minute at most",
+        "every 500 rows",
+    ]
+    assert [each for each in shown if each not in words] == []

@@ -227,17 +227,19 @@ class Writer:
 
     def _build(self) -> None:
         """Make rows of what is queued, as many as one transaction takes, or more while the file cannot be written."""
-        for _ in range(_AT_ONCE if self.failure is None else len(self.queue)):
-            try:
-                item = self.queue.popleft()
-            except IndexError:
+        queue = self.queue
+        for _ in range(_AT_ONCE if self.failure is None else len(queue)):
+            if not queue:
                 return
+            # It leaves the queue when it is built: who asks meanwhile what is pending must not be told "nothing".
+            item = queue[0]
             if not isinstance(item, Waiting | Awaited):
                 self._keep(item, None)
             elif item.make is not None:
                 self._keep(item.make, item)
             else:
                 self._barriers.append(item)
+            queue.popleft()
 
     def _keep(self, make: Make, waiting: Waiter | None) -> None:
         try:
