@@ -79,6 +79,11 @@ SEARCHES = {
 }
 #: xAI's searches cost the same with every model of its own.
 XAI_SEARCH = Decimal("0.005")
+#: Models whose sound costs more than text, of which their data has the prices of text alone: sound in and out.
+SOUND = {
+    "gpt-4o-audio-preview": (Decimal(40), Decimal(80)),
+    "gpt-4o-mini-audio-preview": (Decimal(10), Decimal(20)),
+}
 #: Models with no price at all in their data, so that they cost 0 there. Some are free, some are billed by what has no
 #: name there (a song, a seat): nothing says which, so that they have no price here.
 EMPTY = {
@@ -142,8 +147,8 @@ def expected(
         free = model.id in FREE.get(sheet, ()) or (sheet == "openrouter" and model.id.endswith(":free"))
         assert free or model.id in EMPTY[sheet], f"{sheet}/{model.id} has no price: why?"
         return (Decimal(0), set()) if free else None
-    if "output_citation_mtok" in prices:
-        missing.add("citation tokens")  # they have a price, and no provider counts them
+    # These have a price, and no usage counts them.
+    missing |= {f"{kind} tokens" for kind in ("citation", "video") if f"output_{kind}_mtok" in prices}
     missing |= {f"{kind} tokens" for kind in ("input", "output") if f"{kind}_mtok" not in prices}
     if searches and "web_searches_kcount" not in prices:
         one = XAI_SEARCH if sheet == "x-ai" else Decimal(SEARCHES.get(model.id, 0)) if sheet == "google" else Decimal(0)
@@ -153,6 +158,9 @@ def expected(
     if label == "mixed" and sheet == "openai" and model.id in LONG_WRITES:
         levels = {key: getattr(prices[key], "base", prices[key]) for key in ("input_mtok", "cache_write_mtok")}
         total += 5_000 * (Decimal("2.5") * levels["input_mtok"] - levels["cache_write_mtok"]) / MILLION
+    if label == "media" and sheet in ("openai", "azure") and model.id in SOUND:
+        of_input, of_output = SOUND[model.id]
+        total += (4_000 * (of_input - prices["input_mtok"]) + 500 * (of_output - prices["output_mtok"])) / MILLION
     return (total, missing) if total or not missing else None
 
 
@@ -179,7 +187,7 @@ def test_every_model_by_every_name() -> None:
 
 def test_the_exceptions_are_of_models_that_there_are() -> None:
     known = {(provider.id, model.id) for provider, model in ALL}
-    told = {("openai", name) for name in LONG_WRITES} | {("google", name) for name in SEARCHES}
+    told = {("openai", name) for name in (*LONG_WRITES, *SOUND)} | {("google", name) for name in SEARCHES}
     told |= {(sheet, name) for each in (EMPTY, FREE) for sheet, names in each.items() for name in names}
     assert told <= known
     # Whoever is excepted has a reason to be: their data says nothing of the price.
@@ -189,6 +197,8 @@ def test_the_exceptions_are_of_models_that_there_are() -> None:
             assert not prices
         elif provider.id == "openai" and model.id in LONG_WRITES:
             assert "cache_write_1h_mtok" not in prices
+        elif provider.id == "openai" and model.id in SOUND:
+            assert not prices.keys() & {"input_audio_mtok", "output_audio_mtok"}
         elif provider.id == "google" and model.id in SEARCHES:
             assert "web_searches_kcount" not in prices
 

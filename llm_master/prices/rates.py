@@ -44,6 +44,8 @@ PER: dict[str, tuple[str, int]] = {
 _REQUESTS = "requests_kcount"
 #: What measures an answer as a whole.
 _SIZES = frozenset(("images", "megapixels", "vectors", "audio_seconds", "output_audio_seconds", "characters"))
+# Kinds of output with prices of their own that no usage here counts.
+_UNCOUNTED = {"output_citation_mtok": "citation tokens", "output_video_mtok": "video tokens"}
 _ODD = "a usage whose parts do not fit the whole"
 _NO_COUNT = "a usage that is no count of tokens"
 #: Tokens of one request that nobody can believe.
@@ -140,7 +142,7 @@ def compiled(prices: Mapping[str, Decimal], *, least: Mapping[str, int] | None =
         request=grains(prices[_REQUESTS].scaleb(-3, EXACT)) if _REQUESTS in prices else 0,
         items=items,
         least=dict(least or {}),
-        uncounted=("citation tokens",) if "output_citation_mtok" in prices else (),
+        uncounted=tuple(name for key, name in _UNCOUNTED.items() if key in prices),
     )
 
 
