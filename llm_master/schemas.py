@@ -4,6 +4,7 @@ Python types as JSON schemas, and JSON text as values of those types.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -25,9 +26,17 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "integer": (int,),
     "number": (int, float),
 }
+_INSIDE_OF = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DEEPEST = 64
-# Keys of a schema that hold values, not schemas.
+# Keys of a schema that hold values, not schemas; and those that hold schemas by name.
 _VALUES = frozenset(("enum", "const", "default", "examples"))
+_NAMED = ("properties", "$defs", "definitions")
+# What strict modes refuse: https://developers.openai.com/api/docs/guides/structured-outputs (read 2026-11-21).
+_NEVER_STRICT = frozenset(
+    ("allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties")
+)
+# Every family wants an object; what is none stands in one, under this name.
+_INSIDE = "value"
 
 
 class Wanted:
@@ -38,27 +47,36 @@ class Wanted:
         kind: a pydantic model, msgspec Struct, dataclass, TypedDict or any type that JSON can hold, or a JSON schema.
 
     Attributes:
-        response_format: as the chat format has it.
+        response_format: as the chat format has it. What is no object, such as ``list[int]``, stands in one there.
+        wrapped: whether it does.
 
     Raises:
         InvalidRequestError: the type has no JSON schema.
     """
 
-    __slots__ = ("kind", "response_format", "schema")
+    __slots__ = ("kind", "response_format", "schema", "wrapped")
 
     def __init__(self, kind: Any, name: str | None = None) -> None:
         self.kind = kind
-        self.schema = kind if isinstance(kind, dict) else schema_of(kind)
+        self.schema = _rooted(kind) if isinstance(kind, dict) else schema_of(kind)
         title = name or (self.schema.get("title") if isinstance(kind, dict) else getattr(kind, "__name__", None))
-        strict = _is_strict(self.schema)
+        self.wrapped = self.schema.get("type", "object" if "properties" in self.schema else None) != "object"
+        asked = _wrapped(self.schema) if self.wrapped else self.schema
+        strict = _is_strict(asked)
         self.response_format: dict[str, Any] = {
             "type": "json_schema",
             "json_schema": {
                 "name": _NAME.sub("_", str(title or "answer"))[:64] or "answer",
-                "schema": _closed(self.schema) if strict else self.schema,
+                "schema": _closed(asked) if strict else asked,
                 "strict": strict,
             },
         }
+
+    def inside(self, value: Any) -> Any:
+        """What a value, or the part of it that has come, is of the answer that was asked for; None for nothing yet."""
+        if self.wrapped and isinstance(value, dict) and value.keys() <= {_INSIDE}:
+            return value.get(_INSIDE)
+        return value
 
     def parse(self, text: str) -> Any:
         """
@@ -68,7 +86,12 @@ class Wanted:
             ValueError: it is no JSON, or not of this type; the text says where.
         """
         fenced = _FENCE.match(text)
-        data = fenced[1] if fenced else text.strip()
+        data: Any = fenced[1] if fenced else text.strip()
+        if self.wrapped:
+            # A server that holds nobody to a schema may give the value alone.
+            with contextlib.suppress(msgspec.DecodeError):
+                held = _INSIDE_OF.decode(data)
+                data = bytes(held[_INSIDE]) if held.keys() == {_INSIDE} else data
         if isinstance(self.kind, dict):
             try:
                 value = msgspec.json.decode(data)
@@ -92,7 +115,7 @@ def wanted_of(response_format: Any) -> Wanted | None:
     What a ``response_format`` asks for; None for one that is in the chat format already and names no schema.
 
     Raises:
-        InvalidRequestError: it is neither a type nor a schema nor a response format.
+        InvalidRequestError: it is neither a type nor a schema nor a response format, or a schema that means nothing.
     """
     if isinstance(response_format, dict):
         kind = response_format.get("type")
@@ -105,12 +128,55 @@ def wanted_of(response_format: Any) -> Wanted | None:
             if not isinstance(schema, dict):
                 return None  # the family says what is wrong with it
             found = Wanted(schema, inner.get("name"))
-            found.response_format = response_format
+            # It is sent as it was given.
+            found.response_format, found.wrapped = response_format, False
             return found
-        if kind in _TYPES or not {"properties", "$ref", "anyOf", "oneOf", "allOf", "enum"}.isdisjoint(response_format):
+        if (
+            isinstance(kind, list)
+            or kind in _TYPES
+            or not {"properties", "$ref", "anyOf", "oneOf", "allOf", "enum"}.isdisjoint(response_format)
+        ):
+            _check(response_format, response_format)
             return Wanted(response_format)
         return None
     return Wanted(response_format)
+
+
+def _check(schema: Any, root: dict[str, Any]) -> None:
+    """Refuse what no provider can make an answer of: an unknown type, or a reference that leads nowhere."""
+    if not isinstance(schema, dict):
+        return
+    kinds = schema.get("type", ())
+    for kind in [kinds] if isinstance(kinds, str) else kinds:
+        if kind not in _TYPES:
+            raise InvalidRequestError(
+                f"response_format: {kind!r} is no type of JSON schema; give one of {', '.join(_TYPES)}"
+            )
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and not isinstance(_referred(reference, root), dict):
+        raise InvalidRequestError(
+            f"response_format: the schema refers to {reference!r}, which is not in it; put that under $defs, since no"
+            " provider fetches schemas"
+        )
+    for key, value in schema.items():
+        if key not in _VALUES:
+            for each in value.values() if key in _NAMED and isinstance(value, dict) else (value,):
+                for part in each if isinstance(each, list) else (each,):
+                    _check(part, root)
+
+
+def _referred(reference: str, root: dict[str, Any]) -> Any:
+    """What a reference means, None for nothing."""
+    if not reference.startswith("#"):
+        return None
+    node: Any = root
+    for part in filter(None, reference[1:].split("/")):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            node = node[int(name)] if name.isdecimal() and int(name) < len(node) else None
+        else:
+            node = node.get(name) if isinstance(node, dict) else None
+    return node
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
@@ -121,8 +187,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
         InvalidRequestError: the type has none.
     """
     if hasattr(kind, "model_json_schema"):
-        found: dict[str, Any] = kind.model_json_schema()
-        return found
+        return _rooted(kind.model_json_schema())
     try:
         (root,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     except (TypeError, NameError) as error:
@@ -130,13 +195,33 @@ def schema_of(kind: Any) -> dict[str, Any]:
             f"response_format={kind!r} has no JSON schema ({error}); give a dataclass, TypedDict, msgspec Struct,"
             " pydantic model or a schema"
         ) from error
-    name = str(root.get("$ref", "")).removeprefix("#/$defs/")
-    if name in parts:
-        # A root that is only a reference is refused by several providers.
-        root = dict(parts[name])
-        if not _refers(parts, name):
-            parts = {key: part for key, part in parts.items() if key != name}
+    return _rooted({**root, "$defs": parts} if parts else root)
+
+
+def _rooted(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with what its root refers to in place of the reference, which several providers refuse."""
+    parts = schema.get("$defs")
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    if not isinstance(parts, dict) or not isinstance(parts.get(name), dict):
+        return schema
+    if not _refers(parts, name):
+        parts = {key: part for key, part in parts.items() if key != name}
+    rest = {key: value for key, value in schema.items() if key not in ("$ref", "$defs")}
+    root = {**schema["$defs"][name], **rest}
     return {**root, "$defs": parts} if parts else root
+
+
+def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
+    """An object whose one property is what a schema is of."""
+    held: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    inner = {key: value for key, value in schema.items() if key not in held}
+    return {
+        "type": "object",
+        "properties": {_INSIDE: inner},
+        "required": [_INSIDE],
+        "additionalProperties": False,
+        **held,
+    }
 
 
 def _refers(parts: dict[str, Any], name: str) -> bool:
@@ -149,24 +234,36 @@ def _is_strict(schema: Any) -> bool:
         return all(map(_is_strict, schema))
     if not isinstance(schema, dict):
         return True
+    if not _NEVER_STRICT.isdisjoint(schema) or ("oneOf" in schema and "anyOf" in schema):
+        return False
     properties = schema.get("properties")
     if isinstance(properties, dict) and set(schema.get("required", ())) != set(properties):
         return False
     extra = schema.get("additionalProperties")
     if extra not in (None, False) or (schema.get("type") == "object" and not isinstance(properties, dict)):
         return False
-    return all(
-        _is_strict(value) for key, value in schema.items() if key not in ("enum", "const", "default", "examples")
+    named = [each for key in _NAMED if isinstance(held := schema.get(key), dict) for each in held.values()]
+    return all(map(_is_strict, named)) and all(
+        _is_strict(value) for key, value in schema.items() if key not in _VALUES and key not in _NAMED
     )
 
 
 def _closed(schema: Any) -> Any:
-    """The schema with its objects closed, which strict modes ask for."""
+    """
+    The schema with its objects closed and with ``anyOf`` for ``oneOf``, which strict modes ask for.
+
+    https://github.com/openai/openai-agents-python/pull/1884 (read 2026-11-21).
+    """
     if isinstance(schema, list):
         return [_closed(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: value if key in _VALUES else _closed(value) for key, value in schema.items()}
+    found: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, dict):
+            found[key] = {name: _closed(each) for name, each in value.items()}
+        elif not (key == "discriminator" and "oneOf" in schema):
+            found["anyOf" if key == "oneOf" else key] = value if key in _VALUES else _closed(value)
     if isinstance(schema.get("properties"), dict) and schema.get("type", "object") == "object":
         found["additionalProperties"] = False
     return found
@@ -182,11 +279,8 @@ def _mismatch(value: Any, schema: Any, root: dict[str, Any], path: str, depth: i
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return None
     reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        node: Any = root
-        for part in reference[2:].split("/"):
-            node = node.get(part) if isinstance(node, dict) else None
-        return _mismatch(value, node, root, path, depth + 1)
+    if isinstance(reference, str) and reference.startswith("#"):
+        return _mismatch(value, _referred(reference, root), root, path, depth + 1)
     for key in ("anyOf", "oneOf"):
         options = schema.get(key)
         if isinstance(options, list) and options:

@@ -219,6 +219,7 @@ class LLMStream:
         """
         from llm_master.schemas import complete_json
 
+        wanted = self._wanted
         text, last = "", None
         async for event in self.events():
             if isinstance(event, DiscardEvent):
@@ -226,6 +227,8 @@ class LLMStream:
             elif isinstance(event, TextEvent):
                 text += event.text
                 value = complete_json(text)
+                if wanted is not None:
+                    value = wanted.inside(value)
                 if value is not None and value != last:
                     last = value
                     yield value

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any, TypedDict
+import re
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pydantic
@@ -201,3 +202,143 @@ def test_a_plain_schema_is_checked_too(value: str, problem: str) -> None:
     assert Wanted(nested).parse('[1, "a"]') == [1, "a"]
     with pytest.raises(ValueError, match=r"\$\[1\] fits none"):
         Wanted(nested).parse('[1, "c"]')
+
+
+# What is no object ----------------------------------------------------------------------------------------------------
+
+
+class Cat(pydantic.BaseModel):
+    """One of two."""
+
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(pydantic.BaseModel):
+    """The other."""
+
+    kind: Literal["dog"]
+    name: str
+
+
+class Pet(pydantic.BaseModel):
+    """Told apart by a field."""
+
+    pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
+
+
+class Tree(pydantic.BaseModel):
+    """Holds itself."""
+
+    value: int
+    children: list[Tree]
+
+
+ROOTLESS: list[tuple[Any, str, Any]] = [
+    (list[int], "[1, 2]", [1, 2]),
+    (list[Person], f"[{GOOD}]", [Person("Ada", 36)]),
+    (int, "7", 7),
+    (Literal["yes", "no"], '"yes"', "yes"),
+    (int | None, "null", None),
+    ({"type": "array", "items": {"type": "string"}}, '["a"]', ["a"]),
+    ({"enum": ["a", "b"]}, '"b"', "b"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), ROOTLESS, ids=[str(each[0])[:30] for each in ROOTLESS])
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-3-haiku-20240307"])
+def test_what_is_no_object_is_asked_for_inside_of_one(
+    model: str, kind: Any, text: str, value: Any, fault_server: FaultServer
+) -> None:
+    fault_server.script([ok(f'{{"value": {text}}}'), ok(text)])
+    assert ask(fault_server, model, response_format=kind).parsed == value
+    assert ask(fault_server, model, response_format=kind).parsed == value, "nobody held the model to the object"
+    body = fault_server.requests[0].json
+    sent = body["response_format"]["json_schema"] if "response_format" in body else None
+    schema = sent["schema"] if sent else body["tools"][0]["input_schema"]
+    assert schema["type"] == "object"
+    assert list(schema["properties"]) == schema["required"] == ["value"]
+    assert sent is None or sent["strict"] is True
+
+
+def test_what_does_not_fit_inside_is_an_error(fault_server: FaultServer) -> None:
+    fault_server.script([ok('{"value": [1, "b"]}'), ok('{"value": [1], "more": 1}')])
+    for _ in range(2):
+        with pytest.raises(StructuredOutputError, match="does not fit"):
+            ask(fault_server, response_format=list[int])
+
+
+def test_partial_values_of_what_is_no_object(fault_server: FaultServer) -> None:
+    fault_server.script([ok(['{"val', 'ue": [1', ", 2", ", 3]}"])])
+
+    async def main() -> Any:
+        async with client(fault_server) as llm:
+            stream = await llm.query("gpt-4o-mini", "Who?", response_format=list[int], stream=True)
+            return [each async for each in stream.objects()]
+
+    seen = asyncio.run(main())
+    assert seen[-1] == [1, 2, 3]
+    assert all(isinstance(each, list) for each in seen)
+    assert len(seen) > 2
+
+
+def test_a_union_is_sent_as_strict_modes_take_it() -> None:
+    sent = Wanted(Pet).response_format["json_schema"]
+    assert sent["strict"] is True
+    assert "oneOf" not in str(sent["schema"])
+    assert "discriminator" not in str(sent["schema"])
+    assert len(sent["schema"]["properties"]["pet"]["anyOf"]) == 2
+    assert Wanted(Pet).parse('{"pet": {"kind": "dog", "name": "Rex"}}') == Pet(pet=Dog(kind="dog", name="Rex"))
+
+
+def test_a_type_that_holds_itself_has_an_object_at_its_root() -> None:
+    schema = Wanted(Tree).response_format["json_schema"]["schema"]
+    assert schema["type"] == "object"
+    assert schema["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
+    assert "Tree" in schema["$defs"]
+    assert Wanted(Tree).parse('{"value": 1, "children": []}') == Tree(value=1, children=[])
+
+
+@pytest.mark.parametrize("word", ["allOf", "not", "if", "patternProperties", "dependentRequired"])
+def test_what_strict_modes_refuse_is_not_called_strict(word: str) -> None:
+    held: Any = [{}] if word == "allOf" else {}
+    inner = {"type": "object", "properties": {"a": {word: held}}, "required": ["a"]}
+    assert Wanted(inner).response_format["json_schema"]["strict"] is False
+    named = {"type": "object", "properties": {word: {"type": "string"}}, "required": [word]}
+    assert Wanted(named).response_format["json_schema"]["strict"] is True, "the name of a property is no keyword"
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"type": "object", "properties": {"a": {"$ref": "https://x.example/s.json"}}}, "no provider fetches schemas"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/gone"}}, "$defs": {}}, "'#/$defs/gone'"),
+        ({"$ref": "#/$defs/gone"}, "which is not in it"),
+        ({"type": "object", "properties": {"a": {"type": "strnig"}}}, "'strnig' is no type of JSON schema"),
+        ({"type": ["object", "nil"]}, "'nil' is no type"),
+        ({"anyOf": [{"type": "array", "items": {"type": "numbr"}}]}, "'numbr' is no type"),
+    ],
+)
+def test_a_schema_that_means_nothing_is_refused_before_any_request(
+    schema: dict[str, Any], says: str, fault_server: FaultServer
+) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(says)) as caught:
+        ask(fault_server, response_format=schema)
+    assert "\n" not in str(caught.value)
+    assert not fault_server.requests
+
+
+def test_what_only_looks_like_a_type_is_not_checked(fault_server: FaultServer) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "type": {"enum": [{"type": "strnig"}]},
+            "next": {"$ref": "#"},
+            "also": {"$ref": "#/properties/type"},
+        },
+        "examples": [{"type": "strnig"}],
+    }
+    fault_server.script([ok('{"type": {"type": "strnig"}, "next": {"type": 1}}'), ok('{"next": {"next": {}}}')])
+    with pytest.raises(StructuredOutputError, match=r"\$\.next\.type"):
+        ask(fault_server, response_format=schema)
+    assert ask(fault_server, response_format=schema).parsed == {"next": {"next": {}}}
