@@ -183,11 +183,11 @@ def spent(command: Sequence[str], path: Path) -> Spent:
     return Spent(wall, used)
 
 
-def measure(path: Path, rounds: int) -> list[tuple[str, list[Spent]]]:
-    """Every command in every round, plain SQL first."""
+def measure(path: Path, rounds: int, only: str = "") -> list[tuple[str, list[Spent]]]:
+    """Every command in whose text ``only`` stands, in every round; plain SQL first."""
     plain = ("plain SQL, GROUP BY model", [sys.executable, "-c", _SQL, str(path), PLAIN])
     start = [sys.executable, "-m", "llm_master.cli.main"]
-    ours = [(" ".join(("llm-master", *each)), [*start, *each]) for each in COMMANDS]
+    ours = [(" ".join(("llm-master", *each)), [*start, *each]) for each in COMMANDS if only in " ".join(each)]
     found: list[tuple[str, list[Spent]]] = [(name, []) for name, _ in (plain, ("llm-master --version", []), *ours)]
     for _ in range(rounds):
         everything = (plain, ("", [*start, "--version"]), *ours)
@@ -210,7 +210,8 @@ def main() -> int:
     """Make the ledger, measure and print."""
     parser = argparse.ArgumentParser(description="Measure reports over a ledger of many calls.")
     parser.add_argument("--rows", type=int, default=1_000_000, help="calls in the ledger")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each command")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each command; 0 only makes the file")
+    parser.add_argument("--only", default="", help="commands with this text in them")
     parser.add_argument("--keep", type=Path, default=None, help="a file to use, made when it is not there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llm-master-rows-") as scratch:
@@ -226,7 +227,8 @@ def main() -> int:
         with sqlite3.connect(path) as connection:
             (sums,) = connection.execute("SELECT coalesce(sum(length(data)), 0) FROM usage_sums").fetchone()
         print(f"{size:,.0f} MiB, {sums / 2**20:,.1f} MiB of it sums\n")
-        print(table(measure(path, options.rounds)))
+        if options.rounds:
+            print(table(measure(path, options.rounds, options.only)))
     return 0
 
 

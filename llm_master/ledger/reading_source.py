@@ -5,6 +5,7 @@ Where a report reads from: the ledger's file, or a PostgreSQL server. Nothing is
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
@@ -13,6 +14,7 @@ from urllib.parse import quote
 from llm_master.errors import ConfigurationError, LedgerError
 from llm_master.ledger.chunks import SQLITE, run_in
 from llm_master.ledger.summary import Dialect
+from llm_master.redaction import redact
 
 if TYPE_CHECKING:
     import sqlite3
@@ -162,28 +164,54 @@ class _OpenPostgres:
 class _Postgres:
     def __init__(self, address: str) -> None:
         self._address = address
-        self.name = _without_password(address)
+        self.name = _public(address)
 
     def read(self, work: Callable[[Open], _T]) -> _T:
-        try:
-            import psycopg
-        except ImportError as error:
+        # It says which extra is missing, too.
+        from llm_master.ledger.postgres import address_of
+
+        address = address_of(self._address)
+        import psycopg
+
+        if self.name == _UNREADABLE:
             raise ConfigurationError(
-                'reading a ledger from PostgreSQL needs psycopg; install it with: pip install "llm-master[postgres]"'
-            ) from error
+                f"{_UNREADABLE} that can be read; write postgresql://USER:PASSWORD@HOST/DATABASE, with %40 for an @ and"
+                " %2F for a / in the password"
+            )
         try:
-            with psycopg.connect(self._address, connect_timeout=_CONNECT) as connection:
+            with psycopg.connect(address, connect_timeout=_CONNECT) as connection:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 connection.read_only = True
                 with connection.cursor() as cursor:
                     return work(_OpenPostgres(cursor))
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise LedgerError(f"{self.name} holds no ledger: {error.diag.message_primary}") from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            advice = "let this user SELECT from calls, attempts and call_tags"
+            raise LedgerError(f"the ledger in {self.name} cannot be read: {self._words(error)}; {advice}") from error
+        except psycopg.OperationalError as error:
+            advice = "check that the server runs, and host, port, database, user and password"
+            raise LedgerError(f"the ledger in {self.name} cannot be read: {self._words(error)}; {advice}") from error
         except psycopg.Error as error:
-            raise LedgerError(f"the ledger in {self.name} cannot be read: {error}") from error
+            raise LedgerError(f"the ledger in {self.name} cannot be read: {self._words(error)}") from error
+
+    def _words(self, error: Exception) -> str:
+        """What the server or the driver says, in one line, without the password."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
+        password = conninfo_to_dict(self._address).get("password")
+        return " ".join(redact(said, self._address, password if isinstance(password, str) else None).split())
 
 
-def _without_password(address: str) -> str:
+_UNREADABLE = "the ledger's PostgreSQL has no address"
+
+
+def _public(address: str) -> str:
+    """An address as it may be shown: host, port and database."""
     scheme, _, rest = address.partition("://")
-    where = rest.partition("?")[0]
-    return f"{scheme}://{where.rpartition('@')[2]}"
+    where = re.sub(r"^[^@/]*@", "", rest).partition("?")[0]
+    # An @ or a / that nobody escaped: what looks like a host is a piece of the password.
+    if "@" in where or where.count("/") > 1:
+        return _UNREADABLE
+    return f"{scheme}://{where}"
