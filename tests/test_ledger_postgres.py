@@ -24,6 +24,7 @@ from llm_master.ledger.forward import Forwarder
 from llm_master.ledger.marks import Marks
 from llm_master.ledger.postgres import Database, address_of
 from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS
+from llm_master.ledger.schema import revisions
 from llm_master.ledger.sqlite_file import open_file
 from llm_master.ledger.store import ForwardingHealth, Ledger
 from llm_master.redaction import Secret
@@ -233,7 +234,7 @@ def test_a_database_of_a_newer_version_waits(path: Path, url: str, opened: Open)
     until(lambda: forwarding(ledger).failure)
     assert "has tables of version '9999'" in str(forwarding(ledger).failure)
     with psycopg.connect(url) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0003'")
+        connection.execute("UPDATE alembic_version SET version_num = %s", [revisions("postgresql")[-1]])
     until(arrived(ledger, 2))
     assert same(path, url) == 2
 

@@ -17,7 +17,7 @@ from support import faults
 from support.behaviours import hold, ok, status
 from support.fault_server import FaultServer
 from support.ledger_calls import HI, SECRET, VERDICT, WAV, client, rows, run
-from support.ledgers import count, made, until
+from support.ledgers import count, made, program, until
 from support.sound_pieces import bare, events, transcript_events
 
 from llm_master import Ledger, LLMError, QueryLLM, StreamInterrupted, Usage
@@ -333,3 +333,43 @@ def test_a_relaxed_call_waits_for_nothing(path: Path, fault_server: FaultServer)
     assert len(run(main())) == 4
     assert count(path) == 4
     ledger.close()
+
+
+FORK = """
+import asyncio, warnings
+from llm_master import LLMConfig, QueryLLM
+warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested
+made()
+ledger = Ledger(argv[1], mode="strict", on_failure="refuse")
+llm = QueryLLM(LLMConfig(openai_api_key="sk-fork-0123456789", base_urls={"openai": argv[0]}), ledger=ledger)
+
+async def calls(name):
+    for _ in range(5):
+        response = await llm.query("gpt-4o-mini", "Hi", tags=[name])
+        stream = await llm.query("gpt-4o-mini", "Hi", tags=[name], stream=True)
+        await stream.text()
+        seen = {response.call_id, stream.response.call_id}
+    await llm.aclose()
+    return len(seen)
+
+assert asyncio.run(calls("parent")) == 2
+children = []
+for number in range(3):
+    pid = os.fork()
+    if not pid:
+        fine = asyncio.run(calls(f"child-{number}")) == 2 and ledger.health().written == 10
+        os._exit(0 if fine else 1)  # without any end of the interpreter: strict rows are there
+    children.append(pid)
+assert asyncio.run(calls("parent")) == 2
+print([os.waitpid(pid, 0)[1] for pid in children])
+os._exit(0)
+"""
+
+
+def test_calls_of_forked_processes_are_all_there(path: Path, fault_server: FaultServer) -> None:
+    fault_server.default = WHOLE
+    done = program(FORK, fault_server.url, path)
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
+    tags = [row["tag"] for row in rows(path, "call_tags")]
+    assert {tag: tags.count(tag) for tag in set(tags)} == {"parent": 20, "child-0": 10, "child-1": 10, "child-2": 10}
+    assert len({row["id"] for row in rows(path)}) == 50
