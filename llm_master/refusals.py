@@ -86,7 +86,9 @@ class Refusals:
             self.refuse(
                 name,
                 f"={value:g}",
-                f"it takes {lowest:g} to {highest:g}, nearest {nearest:g}",
+                f"it takes {lowest:g} to {highest:g}, nearest {nearest:g}"
+                if lowest != highest
+                else f"it takes {lowest:g} only",
                 f"{name}={value:g}->{nearest:g}",
             )
             given[name] = nearest

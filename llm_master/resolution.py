@@ -276,13 +276,16 @@ class _Table:
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "..."
         near = _nearest(name[:_SHOWN], self._candidates(name[:_SHOWN]))
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        held = f"; there is no provider {_split(name)[0]!r}" if self._held_back(name) else ""
+        held = f"; there is no provider {_split(shown)[0].removeprefix(_RESPONSES)!r}" if self._held_back(name) else ""
         return ModelNotFoundError(f"Unsupported model: {shown}{held}{hint}", model=name, suggestions=near)
 
     def _held_back(self, name: str) -> bool:
-        """Whether only the part before the first slash or colon keeps a name from a provider."""
+        """Whether what stands before the first slash or colon is meant as a provider, and is none."""
         first, rest = _split(name)
-        return bool(first and rest and len(name) <= _SHOWN and self._by_map(rest) is not None)
+        if not first or not rest:
+            return False
+        # After a colon a tag may stand, as in llama3:8b.
+        return len(name) <= _SHOWN and (name[len(first)] == "/" or self._by_map(rest) is not None)
 
     def _candidates(self, name: str) -> dict[str, None]:
         """Names that resolve: registered ones, known models as they are called, the given model at a near provider."""

@@ -248,7 +248,9 @@ def test_shipped_names(name, provider):
 def test_names_of_nobody(name):
     with pytest.raises(ModelNotFoundError) as caught:
         go(name)
-    assert str(caught.value).startswith(f"Unsupported model: {name}; did you mean ")
+    first, slash, rest = name.partition("/")
+    said = f"; there is no provider {first!r}" if first and slash and rest else ""
+    assert str(caught.value).startswith(f"Unsupported model: {name}{said}; did you mean ")
 
 
 @pytest.mark.parametrize(
@@ -451,7 +453,8 @@ def test_nearest_name(name, nearest):
     error = caught.value
     assert error.suggestions[0] == nearest
     assert len(error.suggestions) == 3
-    assert str(error) == f"Unsupported model: {name}; did you mean {', '.join(error.suggestions)}?"
+    said = "; there is no provider 'gorq'" if "/" in name else ""
+    assert str(error) == f"Unsupported model: {name}{said}; did you mean {', '.join(error.suggestions)}?"
     assert error.model == name
 
 

@@ -267,6 +267,12 @@ def test_logprobs_as_the_api_counts_them() -> None:
     assert config(OLDEST, top_logprobs=3) == found
 
 
+@pytest.mark.parametrize("given", [{"logprobs": True}, {"top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}])
+def test_logprobs_that_a_model_does_not_give_are_all_listed(given: dict[str, Any]) -> None:
+    refused(OLD, next(iter(given)), **given)
+    assert dropping(OLD, **given) == (body(OLD), tuple(given))
+
+
 def test_a_stop_too_many() -> None:
     refused(NEW, "stop", stop=list("abcdef"))
     assert config(NEW, stop="x") == config(NEW, stop_sequences=["x"]) == {"stopSequences": ["x"]}

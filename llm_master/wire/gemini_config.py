@@ -96,13 +96,15 @@ def _write_counts(draft: Draft) -> None:
     if count > 1:
         draft.config["candidateCount"] = count
     wanted, top = params.pop("logprobs", None), params.pop("top_logprobs", None)
+    if (wanted or top) and not rules.logprobs:
+        for name, value in (("logprobs", wanted), ("top_logprobs", top)):
+            if value:
+                draft.refuse(name, "it gives none", "use a model that does")
+        return
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         # The API's own ``logprobs`` is a number.
         wanted, top = True, wanted
     if not wanted and not top:
-        return
-    if not rules.logprobs:
-        draft.refuse("logprobs", "it gives none", "use a model that does")
         return
     draft.config["responseLogprobs"] = True
     if top:
