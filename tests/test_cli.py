@@ -392,8 +392,8 @@ def test_main_returns_the_exit_code(capsys, arguments, code):
 
 
 def test_the_process_exits_with_what_main_returns(tmp_path):
-    assert run("nosuch", folder=tmp_path).code == 2
-    done = run(folder=tmp_path)
+    assert run("nosuch", folder=tmp_path, fork=False).code == 2
+    done = run(folder=tmp_path, fork=False)
     assert done.code == 2
     assert {"ask", "models", "providers", "doctor"} <= set(re.findall(r"^  (\w+)  ", done.err, re.MULTILINE))
 

@@ -4,7 +4,6 @@ The kit's ``LLM_PROVIDER``, ``LLM_DEFAULT_MODEL`` and ``LLM_BASE_URL``: another 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,8 +188,7 @@ def test_a_dotenv_file_sets_them_too(
 
 def test_the_command_asks_the_default_model(tmp_path: Path, fault_server: FaultServer) -> None:
     env = {"LLM_PROVIDER": "openai_compatible", "LLM_BASE_URL": f"{fault_server.url}/v1", "LLM_DEFAULT_MODEL": "l-3"}
-    program = ("-m", "llm_master.cli.main", "ask", "hello")
-    done = run(*program, folder=tmp_path, env=env, command=(sys.executable,))
+    done = run("ask", "hello", folder=tmp_path, env=env)
     assert done.code == 0, done.err
     assert "openai_compatible/" in done.err
     assert fault_server.requests[0].json["model"] == "l-3"

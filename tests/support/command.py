@@ -18,10 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-__all__ = ["COMMAND", "PICTURE", "ROOT", "Done", "Terminal", "bare_environment", "run", "start", "summary"]
+from support.forked import forks
+
+__all__ = ["COMMAND", "PICTURE", "PROGRAM", "ROOT", "Done", "Terminal", "bare_environment", "run", "start", "summary"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = (sys.executable, "-W", "error", "-m", "llm_master.cli.main")
+#: A program of Python; its text comes first.
+PROGRAM = (sys.executable, "-W", "error", "-c")
 PATIENCE = 120.0
 
 #: The smallest picture there is.
@@ -82,9 +86,25 @@ def run(
     env: Mapping[str, str] | None = None,
     command: tuple[str, ...] = COMMAND,
     given: str | bytes | None = None,
+    fork: bool | None = None,
 ) -> Done:
-    """Run the command to its end; ``given`` is its standard input, nothing by default."""
+    """
+    Run the command to its end.
+
+    Args:
+        given: its standard input, nothing by default.
+        fork: whether it may run in a fork (`support.forked`); by default our own command does, unless it is told
+            something that is read at the start or at an import.
+    """
     data = given.encode() if isinstance(given, str) else given
+    if fork is None:
+        fork = command == COMMAND and not any(name.startswith(("PYTHON", "SSL_")) for name in env or {})
+    if fork:
+        assert command[:3] == (sys.executable, "-W", "error")
+        whole = (*command[3:], *arguments)
+        environment = bare_environment(folder, env)
+        code, out, err = forks().run(whole, folder=folder, env=environment, given=data, patience=PATIENCE)
+        return Done(code, out.decode(), err.decode())
     kind = subprocess.DEVNULL if data is None else subprocess.PIPE
     with start(*arguments, folder=folder, env=env, command=command, stdin=kind) as process:
         out, err = process.communicate(data, timeout=PATIENCE)
