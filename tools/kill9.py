@@ -1,12 +1,12 @@
 """
 Kill a process under load at random moments, and look whether the ledger holds what its callers have seen.
 
-Run it with ``make kill9``. A child makes calls, 32 at a time, to a provider that fails now and then; its ledger is
-strict and forwards to a real PostgreSQL. It prints the id of each call whose answer it has got. After a random moment
-it is killed, and the next child goes on with the same ledger. After each run every id that was printed must have its
-rows, whole, and the file must pass SQLite's integrity check. Now and then PostgreSQL is killed or frozen as well. In
-the end the rest is forwarded, and PostgreSQL must hold each row of the file once and nothing else. It prints a table
-and ends with status 1 when anything was otherwise. ``--seed`` repeats the moments.
+Run it with ``make kill9``. A child makes calls, 32 at a time and half of them streams, to a provider that fails now
+and then; its ledger is strict and forwards to a real PostgreSQL. It prints the id of each call whose answer it has
+got. After a random moment it is killed, and the next child goes on with the same ledger. After each run every id that
+was printed must have its rows, whole, and the file must pass SQLite's integrity check. Now and then PostgreSQL is
+killed or frozen as well. In the end the rest is forwarded, and PostgreSQL must hold each row of the file once and
+nothing else. It prints a table and ends with status 1 when anything was otherwise. ``--seed`` repeats the moments.
 """
 
 from __future__ import annotations
@@ -53,7 +53,12 @@ async def calls(url: str, path: str, postgres: str) -> None:
             number += 1
             prompt = json.dumps({"id": f"{os.getpid()}-{name}-{number}", "say": "seen"})
             with contextlib.suppress(ProviderError):  # its row is in the ledger too, but nobody has seen an answer
-                response = await llm.query("openai/gpt-4o-mini", prompt, tags=["kill9"], timeout=5)
+                if name % 2:
+                    stream = await llm.query("openai/gpt-4o-mini", prompt, tags=["kill9"], timeout=5, stream=True)
+                    await stream.text()
+                    response = stream.response
+                else:
+                    response = await llm.query("openai/gpt-4o-mini", prompt, tags=["kill9"], timeout=5)
                 os.write(1, f"{response.call_id}\n".encode())
 
     await asyncio.gather(*(caller(name) for name in range(AT_ONCE)))
