@@ -22,7 +22,7 @@ from llm_master.inlining import encode_unfetched
 from llm_master.media import FetchNeededError
 from llm_master.operating import check_streams, encoded, operation_at, placed, question
 from llm_master.operation_calls import batches
-from llm_master.operations import NOUNS, Operation, operation_of
+from llm_master.operations import NOUNS, Operation, not_served, operation_of
 from llm_master.policy.estimate import estimate_input
 from llm_master.redaction import redact
 from llm_master.tokenizer import way_of
@@ -111,6 +111,16 @@ class _OperationPlan(Plan):
 
     def _turns(self) -> list[dict[str, Any]]:
         return [{"role": "user", "content": text} for text in self.asked.weighed]
+
+    def _deployment(self, place: Any, health: Any, params: dict[str, Any], stand_ins: StandIns) -> DeploymentPlan:
+        plan = super()._deployment(place, health, params, stand_ins)
+        if plan.family is None and not (self.asked.name == "count" and getattr(place.target, "counts", False)):
+            # Code of the user's own answers questions, and some of it counts.
+            findings: list[str] = []
+            plan.family = self.asked.name
+            self.refused(plan, not_served(plan.provider, self.asked.name, plan.model), findings)
+            plan.findings = tuple(findings)
+        return plan
 
     def fill(
         self, plan: DeploymentPlan, target: Any, params: dict[str, Any], stand_ins: StandIns, findings: list[str]

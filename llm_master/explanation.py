@@ -244,7 +244,7 @@ def _step_lines(number: int, step: StepPlan) -> list[str]:
 def _deployment_lines(plan: DeploymentPlan) -> list[str]:
     lines = [f"  deployment {plan.name}, weight {plan.weight:g}"] if plan.name else []
     lines.append(f"  family: {plan.family or 'code of your own'}")
-    if plan.sends and (plan.sendable or plan.url is not None):
+    if plan.url is not None or (plan.sends and plan.sendable and plan.family is not None):
         lines.append(f"  POST {plan.url or '(an address that is known once its server runs)'}")
     if plan.stream_url not in (None, plan.url):
         lines.append(f"  streamed: POST {plan.stream_url}")

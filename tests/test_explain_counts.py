@@ -111,6 +111,33 @@ def test_what_this_machine_counts_sends_nothing_and_needs_no_key() -> None:
     asyncio.run(main())
 
 
+class Counting:
+    """Code of the user's own that counts."""
+
+    async def chat(self, messages: Any, model: Any = None) -> str:
+        """An answer."""
+        return "Hello."
+
+    async def count_tokens(self, messages: Any, model: Any = None) -> int:
+        """As many tokens as messages."""
+        return len(messages)
+
+
+def test_code_of_the_users_own_counts_and_serves_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QueryLLM, "provider_map", {"own-model": (None, Counting)})
+    llm = QueryLLM(LLMConfig())
+    found = llm.explain("own-model", "Hi", call="count_tokens")
+    assert found.sendable
+    assert "code of your own makes the request" in found.findings[0]
+    assert "POST" not in str(found)
+    assert llm.count_tokens_sync("own-model", "Hi").tokens == 1
+    refused = llm.explain("own-model", "Hi", call="embed")
+    assert not refused.sendable
+    with pytest.raises(ConfigurationError) as caught:
+        llm.embed_sync("own-model", "Hi")
+    assert refused.findings == (str(caught.value),)
+
+
 def test_a_count_without_its_key_says_which() -> None:
     found = QueryLLM(LLMConfig()).explain("claude-sonnet-4-5", "Hi", call="count_tokens")
     assert not found.sendable
@@ -126,7 +153,6 @@ def test_a_picture_that_would_be_fetched_for_a_count_is_told() -> None:
     file = {"type": "file", "file": {"file_data": "https://example.org/a.docx?signature=hush", "filename": "a.docx"}}
     messages = [{"role": "user", "content": [file, part]}]
     fetched = client("gemini").explain("gemini/gemini-2.5-flash", messages, call="count_tokens")
-    print(fetched)
     assert fetched.sendable
 
 
