@@ -91,7 +91,10 @@ def shown(value: object, limit: int = 60) -> str:
     A value as an error may quote it: its repr, cut after ``limit`` characters and named by its type then.
     """
     # Cut before the repr is made: a data URI may have megabytes.
-    text = repr(value[: limit + 1] if isinstance(value, (str, bytes)) and not isinstance(value, Secret) else value)
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, (str, bytes)) and not isinstance(value, Secret) else value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= limit + 2 else f"{text[:limit]}... ({type(value).__name__})"
 
 

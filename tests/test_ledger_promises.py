@@ -281,6 +281,29 @@ def test_who_goes_while_the_row_is_committed_leaves_it_whole(path: Path, fault_s
     assert [(row["outcome"], row["input_tokens"]) for row in rows(path)] == [("ok", 11)]
 
 
+def test_strict_calls_of_several_loops_share_a_ledger(path: Path, fault_server: FaultServer) -> None:
+    fault_server.default = WHOLE
+    ledger = Ledger(path, mode="strict")
+    seen: list[set[str]] = []
+
+    async def calls() -> set[str]:
+        async with client(fault_server, ledger) as llm:
+            answers = await asyncio.gather(*(llm.query("gpt-4o-mini", HI) for _ in range(10)))
+            ids = {answer.call_id for answer in answers}
+            assert ids <= {row["id"] for row in rows(path)}
+        return ids
+
+    threads = [threading.Thread(target=lambda: seen.append(run(calls()))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger.close()
+    assert [len(ids) for ids in seen] == [10] * 4
+    assert {row["id"] for row in rows(path)} == set().union(*seen)
+    assert [row["outcome"] for row in rows(path)] == ["ok"] * 40
+
+
 # Relaxed: soon, and nobody waits --------------------------------------------------------------------------------------
 
 

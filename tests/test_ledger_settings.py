@@ -95,9 +95,13 @@ def test_a_ledger_of_the_caller_beats_everything(tmp_path: Path, path: Path) -> 
 
 def test_a_mode_without_a_place_is_a_contradiction_and_not_silence(tmp_path: Path) -> None:
     # The environment says "off", see conftest.
-    for argument, text in (("strict", ""), (None, '[ledger]\nmode = "relaxed"')):
-        with pytest.raises(ConfigurationError, match="LLM_MASTER_LEDGER switches the ledger off"):
-            ledger_of(argument, settings(tmp_path, text), {})
+    read = settings(tmp_path, '[ledger]\nmode = "relaxed"')
+    for argument, who in (("strict", "ledger='strict'"), (None, f'{read.path}: mode = "relaxed"')):
+        with pytest.raises(ConfigurationError) as error:
+            ledger_of(argument, read, {})
+        assert str(error.value) == (
+            f"{who} asks for a ledger, and LLM_MASTER_LEDGER switches the ledger off; name a path or unset the variable"
+        )
 
 
 POSTGRES = '[ledger]\npath = "{folder}/usage.sqlite3"\npostgres_url_env = "BOOKS"'

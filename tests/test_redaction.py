@@ -198,3 +198,10 @@ def test_a_huge_value_is_cut_before_its_repr_is_made() -> None:
     huge = "\x00" * 10_000_000
     before = sys.getsizeof(huge)
     assert len(shown(huge)) < 100 < before
+
+
+def test_a_value_that_is_nested_too_deeply_is_named() -> None:
+    value: object = "x"
+    for _ in range(100_000):
+        value = [value]
+    assert shown(value) == "a list that is nested too deeply"

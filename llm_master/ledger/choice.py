@@ -40,8 +40,15 @@ def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str]) -> Ledger | 
         raise ConfigurationError(f"ledger={given!r}: give 'relaxed', 'strict', 'off' or a Ledger(path)")
     named: LedgerSettings = (settings.ledger if settings is not None else None) or LedgerSettings()
     mode: Literal["relaxed", "strict", "off"] | None = given or named.mode
-    if mode == "off" or (mode is None and named.path is None and Ledger.default_path() is None):
+    if mode == "off":
         return None
+    if named.path is None and Ledger.default_path() is None:
+        if mode is None:
+            return None
+        who = f"ledger={given!r}" if given else f'{settings.path}: mode = "{mode}"'
+        raise ConfigurationError(
+            f"{who} asks for a ledger, and LLM_MASTER_LEDGER switches the ledger off; name a path or unset the variable"
+        )
     return Ledger(
         named.path,
         mode=mode or "relaxed",
