@@ -23,7 +23,7 @@ from llm_master.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COMMON_HEADERS", "Endpoint", "check_header", "translate"]
+__all__ = ["COMMON_HEADERS", "Endpoint", "check_header", "proxy_for", "translate"]
 
 #: What nearly every request sends. Sessions hold them, because copying them together is cheaper than one by one.
 COMMON_HEADERS = {
@@ -62,7 +62,7 @@ class Endpoint:
         self.provider = provider
         self.model = model
         self.secrets = secrets
-        self.proxy = _proxy_for(self.url)
+        self.proxy = proxy_for(self.url)
 
     def with_headers(self, extra: Mapping[str, str]) -> Endpoint:
         """The same endpoint with a caller's extra headers, which replace equal ones."""
@@ -108,7 +108,7 @@ def check_header(name: str, value: str) -> None:
         ) from error.with_traceback(None)
 
 
-def _proxy_for(url: URL) -> str | None:
+def proxy_for(url: URL) -> str | None:
     """The proxy that the environment names for an address, resolved once; never for loopback."""
     host = url.host or ""
     if host in _LOOPBACK or host.startswith("127.") or proxy_bypass(host):

@@ -38,6 +38,7 @@ def models(
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="With update: from here; https.", show_default=False)
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="With update: say what would change, keep nothing.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """
@@ -50,10 +51,11 @@ def models(
     if search == _UPDATE:
         from llm_master.cli.prices import update_prices
 
-        update_prices(url, json_output=json_output)
+        update_prices(url, json_output=json_output, check=check)
         return
-    if url is not None:
-        raise typer.BadParameter("--url goes with update, as in: llm-master models update --url https://...")
+    if url is not None or check:
+        option, value = ("--check", "") if url is None else ("--url", " https://...")
+        raise typer.BadParameter(f"{option} goes with update, as in: llm-master models update {option}{value}")
     if detail:
         if search is None:
             raise typer.BadParameter("name the model, as in: llm-master models gpt-4o --detail")

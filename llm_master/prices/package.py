@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import date, time
     from decimal import Decimal
 
-__all__ = ["from_import", "from_package", "from_source"]
+__all__ = ["from_import", "from_package", "from_source", "installed_version"]
 
 logger = logging.getLogger("llm_master")
 
@@ -33,12 +33,17 @@ _NAME = "genai_prices"
 
 def from_package() -> tuple[dict[str, Provider], str]:
     """The providers of the installed package by their id, and its version."""
-    version = importlib.metadata.version("genai-prices")
+    version = installed_version()
     try:
         return from_source(), version
     except Exception as error:  # noqa: BLE001  # whatever another version of it does, importing it is the other way
         logger.debug("the data of genai-prices %s is imported: %s", version, error)
     return from_import(), version
+
+
+def installed_version() -> str:
+    """The version of the package."""
+    return importlib.metadata.version("genai-prices")
 
 
 # -- its data with shapes of ours -----------------------------------------------------------------------------------

@@ -140,14 +140,15 @@ def _means(match: dict[str, Any], name: str) -> bool:
     if kind == "regex":
         part = re.search(value, name)
         return part is not None and _is_around(name[: part.start()], name[part.end() :])
-    text = value.lower()
+    return _holds(kind, value.lower(), name)
+
+
+def _holds(kind: str, text: str, name: str) -> bool:
     before, found, after = name.partition(text)
     if not found or (kind == "starts_with" and before) or (kind == "ends_with" and after):
         return False
-    if text.startswith("ft:"):
-        # What follows is the date of the base model, and the names that the owner gave.
-        return True
-    return _is_around(before, after)
+    # What follows a fine-tune's base is its date, and the names that the owner gave.
+    return text.startswith("ft:") or _is_around(before, after)
 
 
 def _is_around(before: str, after: str) -> bool:
