@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pwd
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,28 @@ def test_a_mode_without_a_place_is_a_contradiction_and_not_silence(tmp_path: Pat
     for argument, who in (("strict", "ledger='strict'"), (None, f'{read.path}: mode = "relaxed"')):
         with pytest.raises(ConfigurationError) as error:
             ledger_of(argument, read, {})
-        assert str(error.value) == (
-            f"{who} asks for a ledger, and LLM_MASTER_LEDGER switches the ledger off; name a path or unset the variable"
-        )
+        words = f"{who} asks for a ledger, and LLM_MASTER_LEDGER switches the ledger off; name a path"
+        assert str(error.value) == words
+
+
+def test_without_a_home_there_is_no_ledger_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> Any:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("HOME", "LLM_MASTER_LEDGER", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert ledger_of(None, None, {}) is None
+    assert found(None) == [("ledger", "off", "there is no home folder for the ledger")]
+    with pytest.raises(ConfigurationError, match="asks for a ledger, and there is no home folder for the ledger; name"):
+        ledger_of("strict", None, {})
+    with pytest.raises(ConfigurationError, match="there is no home folder for the ledger; make no ledger, or give"):
+        Ledger()
+    for name in ("~/a.sqlite3", "~nobody-of-this-name/a.sqlite3"):
+        with pytest.raises(ConfigurationError, match=f"the ledger's path '{name}': .*; write it out"):
+            Ledger(name)
+    monkeypatch.setenv("LLM_MASTER_LEDGER", "~/a.sqlite3")
+    assert found(None)[0][1] == "bad"
 
 
 POSTGRES = '[ledger]\npath = "{folder}/usage.sqlite3"\npostgres_url_env = "BOOKS"'
@@ -167,8 +187,8 @@ def placed(folder: Path, path: Path) -> Settings:
 
 
 def test_the_doctor_says_where_it_is(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found(None) == [("ledger", "off", "switched off by LLM_MASTER_LEDGER")]
-    assert found(settings(tmp_path, '[ledger]\nmode = "off"')) == [("ledger", "off", "switched off by the settings")]
+    assert found(None) == [("ledger", "off", "LLM_MASTER_LEDGER switches the ledger off")]
+    assert found(settings(tmp_path, '[ledger]\nmode = "off"')) == [("ledger", "off", "the settings switch it off")]
     monkeypatch.setenv("LLM_MASTER_LEDGER", str(path))
     assert found(None) == [("ledger", "ok", f"{path}: not there yet; the first call makes it (relaxed, serve)")]
     assert not path.parent.exists()

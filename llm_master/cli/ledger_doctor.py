@@ -31,12 +31,13 @@ async def ledger_findings(settings: Settings | None, dotenv: Mapping[str, str], 
     """
     from llm_master.ledger.choice import ledger_of
     from llm_master.ledger.looking import look
+    from llm_master.ledger.store import no_place
 
     try:
         ledger = ledger_of(None, settings, dotenv)
         if ledger is None:
             by_file = settings is not None and settings.ledger is not None and settings.ledger.mode == "off"
-            return [_find("ledger", "off", f"switched off by {'the settings' if by_file else 'LLM_MASTER_LEDGER'}")]
+            return [_find("ledger", "off", "the settings switch it off" if by_file else no_place())]
         found = await asyncio.to_thread(look, ledger.path)
     except LLMError as error:
         return [_find("ledger", "bad", str(error))]

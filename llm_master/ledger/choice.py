@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_master.errors import ConfigurationError
-from llm_master.ledger.store import Ledger
+from llm_master.ledger.store import Ledger, no_place
 from llm_master.settings_parts import LedgerSettings
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str]) -> Ledger | 
         if mode is None:
             return None
         who = f"ledger={given!r}" if given else f'{settings.path}: mode = "{mode}"'
-        raise ConfigurationError(
-            f"{who} asks for a ledger, and LLM_MASTER_LEDGER switches the ledger off; name a path or unset the variable"
-        )
+        raise ConfigurationError(f"{who} asks for a ledger, and {no_place()}; name a path")
     return Ledger(
         named.path,
         mode=mode or "relaxed",

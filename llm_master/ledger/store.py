@@ -25,11 +25,25 @@ if TYPE_CHECKING:
     from llm_master.ledger.forward import Forwarder
     from llm_master.ledger.retention import Pruned
 
-__all__ = ["ForwardingHealth", "Ledger", "LedgerHealth"]
+__all__ = ["ForwardingHealth", "Ledger", "LedgerHealth", "no_place"]
 
 _MODES = ("relaxed", "strict")
 _CHOICES = ("serve", "refuse")
 _OFF = ("off", "0", "no", "false")
+
+
+def no_place() -> str:
+    """Why ``Ledger.default_path()`` is None."""
+    if os.environ.get("LLM_MASTER_LEDGER", "").strip():
+        return "LLM_MASTER_LEDGER switches the ledger off"
+    return "there is no home folder for the ledger"
+
+
+def _at_home(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"the ledger's path {os.fspath(path)!r}: {error}; write it out") from error
 
 
 class ForwardingHealth(msgspec.Struct, frozen=True):
@@ -109,9 +123,9 @@ class Ledger:
             raise ConfigurationError(f"a ledger's mode is 'relaxed' or 'strict', not {mode!r}")
         if on_failure not in _CHOICES:
             raise ConfigurationError(f"a ledger's on_failure is 'serve' or 'refuse', not {on_failure!r}")
-        chosen = self.default_path() if path is None else Path(path).expanduser()
+        chosen = self.default_path() if path is None else _at_home(path)
         if chosen is None:
-            raise ConfigurationError("LLM_MASTER_LEDGER switches the ledger off; make none, or give it a path")
+            raise ConfigurationError(f"{no_place()}; make no ledger, or give it a path")
         self.path = str(chosen.absolute())
         self.mode, self.on_failure, self.contents = mode, on_failure, contents
         #: Whether the call path has to ask ``check`` before a request.
@@ -131,17 +145,23 @@ class Ledger:
     @staticmethod
     def default_path() -> Path | None:
         """
-        Where the ledger is when nothing is said; None when it is switched off.
+        Where the ledger is when nothing is said; None when it is switched off, or there is no home folder.
 
         ``LLM_MASTER_LEDGER`` is a path or ``off``; else ``$XDG_STATE_HOME/llm_master/usage.sqlite3``, else
         ``~/.local/state/llm_master/usage.sqlite3``.
+
+        Raises:
+            ConfigurationError: the variable names the home of a user whom nobody knows.
         """
         given = os.environ.get("LLM_MASTER_LEDGER", "").strip()
         if given:
-            return None if given.lower() in _OFF else Path(given).expanduser()
+            return None if given.lower() in _OFF else _at_home(given)
         state = os.environ.get("XDG_STATE_HOME", "")
-        # The XDG specification has a relative path ignored.
-        home = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+        try:
+            # The XDG specification has a relative path ignored.
+            home = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
+        except RuntimeError:  # a user without an entry and without HOME, as in containers
+            return None
         return home / "llm_master" / "usage.sqlite3"
 
     def add(self, make: Make) -> None:
