@@ -26,6 +26,7 @@ from llm_master.ledger.choice import ledger_of
 from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, TOKENS
 from llm_master.ledger.sqlite_file import open_file
 from llm_master.policy.limits import MemoryLimiter
+from llm_master.prices.store import data_path
 from llm_master.settings import Settings
 
 
@@ -108,10 +109,10 @@ def test_without_a_home_there_is_no_ledger_and_no_crash(monkeypatch: pytest.Monk
     def nobody(_: int) -> Any:
         raise KeyError("getpwuid(): uid not found")
 
-    for name in ("HOME", "LLM_MASTER_LEDGER", "XDG_STATE_HOME"):
+    for name in ("HOME", "LLM_MASTER_LEDGER", "XDG_STATE_HOME", "LLM_MASTER_PRICES", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    assert ledger_of(None, None, {}) is None
+    assert (ledger_of(None, None, {}), data_path()) == (None, None)
     assert found(None) == [("ledger", "off", "there is no home folder for the ledger")]
     with pytest.raises(ConfigurationError, match="asks for a ledger, and there is no home folder for the ledger; name"):
         ledger_of("strict", None, {})

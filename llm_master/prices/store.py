@@ -58,12 +58,15 @@ _BOOK: list[Book] = []
 
 
 def data_path() -> Path | None:
-    """Where fetched data is kept; None when the user wants none of it."""
+    """Where fetched data is kept; None when the user wants none of it, or has no home folder."""
     given = os.environ.get(VARIABLE)
     if given:
         return None if given.lower() == _OFF else Path(given).expanduser()
     home = os.environ.get("XDG_DATA_HOME")
-    base = Path(home) if home else Path("~/.local/share").expanduser()
+    try:
+        base = Path(home) if home else Path("~/.local/share").expanduser()
+    except RuntimeError:  # a user without an entry and without HOME, as in containers
+        return None
     return base / "llm_master" / "prices.json"
 
 
