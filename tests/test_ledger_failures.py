@@ -4,6 +4,7 @@ A ledger that cannot be written: calls go on or are refused as it was chosen, ro
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from llm_master import LedgerError
 from llm_master.books import new_uid
 from llm_master.ledger import store
 from llm_master.ledger.alarm import Alarm
-from llm_master.ledger.sqlite_file import open_file
+from llm_master.ledger.sqlite_file import open_file, trouble
 from llm_master.ledger.store import Ledger
 
 Open = Callable[..., Ledger]
@@ -266,6 +267,7 @@ print(sorted(str(each.relative_to(folder)) for each in folder.rglob("*")))
 """
     told = program(code, path).stdout.splitlines()
     assert "LedgerError the ledger in" in told[0]
+    assert "check the modes of the file and its folder, name another path, or keep none with" in told[0]
     assert "Permission denied" in told[0]
     assert "LedgerError the ledger in" in told[2]
     assert "check the modes of the file and its folder" in told[2]
@@ -351,6 +353,21 @@ def test_without_threads_nothing_is_raised(path: Path, opened: Open, monkeypatch
     ledger.add(made())
     assert ledger.flush()
     assert count(path) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full; make room (OSError"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full; make room (OSError"),
+        (OSError(errno.EROFS, "Read-only file system"), "name another path, or keep none with LLM_MASTER_LEDGER=off ("),
+        (sqlite3.ProgrammingError("odd"), "see the system's message (ProgrammingError: odd)"),
+    ],
+)
+def test_what_the_system_says_is_advised(error: Exception, words: str) -> None:
+    said = trouble(error, "/srv/usage.sqlite3")
+    assert said.startswith("the ledger in /srv/usage.sqlite3 cannot be written: ")
+    assert words in said
 
 
 def test_one_warning_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ The ledger's file: opened, made and brought up to date.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -142,15 +143,19 @@ def trouble(error: Exception, path: str) -> str:
 
     if isinstance(error, LedgerError):
         return str(error)
+    modes = "check the modes of the file and its folder, name another path, or keep none with LLM_MASTER_LEDGER=off"
     advice = {
         sqlite3.SQLITE_BUSY: "another program holds it locked; end that program, or wait",
         sqlite3.SQLITE_LOCKED: "another program holds it locked; end that program, or wait",
         sqlite3.SQLITE_FULL: "the disk is full; make room",
         sqlite3.SQLITE_IOERR: "the disk refuses it: it may be full, over a quota or failing; see the system's log",
-        sqlite3.SQLITE_READONLY: "it cannot be written; check the modes of the file and its folder",
-        sqlite3.SQLITE_PERM: "it cannot be written; check the modes of the file and its folder",
-        sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check the modes of the file and its folder",
+        sqlite3.SQLITE_READONLY: modes,
+        sqlite3.SQLITE_PERM: modes,
+        sqlite3.SQLITE_CANTOPEN: f"it cannot be opened; {modes}",
         sqlite3.SQLITE_CORRUPT: "it is damaged; move it away and a new one is begun",
         sqlite3.SQLITE_NOTADB: "it is no SQLite database; name another path for the ledger",
     }.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "see the system's message")
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "the disk is full; make room" if full else modes
     return f"the ledger in {path} cannot be written: {advice} ({type(error).__name__}: {error})"
