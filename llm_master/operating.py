@@ -168,11 +168,13 @@ def _module(name: str, operation: Operation) -> Any:
 
 def placed(via: Target, operation: Operation, endpoint: Endpoint) -> Endpoint:
     """Where an operation's requests go; ``endpoint`` is of the family's own, and it raises as ``operate``."""
-    path = _filled(operation.path, via.model) if "{" in operation.path else operation.path
+    given = given_url(via.row, via.config)
+    path = operation.path if given is None or operation.own_path is None else operation.own_path
+    path = _filled(path, via.model) if "{" in path else path
     if operation.root:
         return endpoint.at(str(endpoint.url.origin()) + path)
     url = operation.urls.get(max((part for part in operation.urls if part in via.model), key=len, default=""))
-    if url is None or given_url(via.row, via.config) is not None:
+    if url is None or given is not None:
         return endpoint.at(_beside(via, endpoint, path))
     # A host of the provider's own beside the one of its chat, as its data says.
     return Endpoint(url + path, endpoint.headers, provider=via.provider, model=via.model, secrets=endpoint.secrets)
@@ -207,7 +209,7 @@ def _filled(path: str, model: str) -> str:
         publisher, _, name = name.removeprefix("publishers/").replace("/models/", "/").partition("/")
     if any(step in ("", ".", "..") for step in (publisher, *name.split("/"))):
         raise InvalidRequestError(f"{model!r} is no model's name; give one such as 'gemini-embedding-001'")
-    path = path.replace("{id}", quote(model, safe="-._~"))
+    path = path.replace("{id}", quote(model, safe="-._~")).replace("{slug}", quote(name.replace(".", "_"), safe="/-_~"))
     return path.replace("{publisher}", quote(publisher, safe="")).replace("{model}", quote(name, safe="/@-._~"))
 
 

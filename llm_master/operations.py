@@ -46,8 +46,9 @@ FORMS: dict[str, dict[str, str]] = {
         "int8": "llm_master.wire.openai_embeddings_int8",
         "titan": "llm_master.wire.bedrock_titan",
         "bedrock_cohere": "llm_master.wire.bedrock_cohere",
+        "nova": "llm_master.wire.bedrock_nova",
     },
-    "rerank": {"cohere": "llm_master.wire.rerank"},
+    "rerank": {"cohere": "llm_master.wire.rerank", "nvidia": "llm_master.wire.rerank_nvidia"},
     "transcribe": {"openai": "llm_master.wire.openai_audio_transcription"},
     "speak": {"openai": "llm_master.wire.openai_audio_speech"},
     "moderate": {"openai": "llm_master.wire.moderations"},
@@ -63,7 +64,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         path: what follows the base URL of ``family``; ``{model}`` in it is the model, ``{publisher}`` its publisher,
-            ``{id}`` the model as one step of the path, slashes and all.
+            ``{id}`` the model as one step of the path, slashes and all, ``{slug}`` the model with underscores for dots.
+        own_path: the path at an address that the user set, where it is another.
         form: a key of ``FORMS``.
         family: whose base URL and key are used, None for the row's first; a count takes this family's chat body.
         urls: part of a model's name (``""``: any) -> base URL, where the operation lives on a host of its own; the
@@ -84,6 +86,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     path: str
+    own_path: str | None = None
     form: str = "openai"
     family: str | None = None
     urls: dict[str, str] = {}

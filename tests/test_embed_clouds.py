@@ -32,6 +32,7 @@ from llm_master.vectors import unpacked_int8
 
 KEY = "cloud-key-0123456789"
 TITAN = "amazon.titan-embed-text-v2:0"
+NOVA = "amazon.nova-2-multimodal-embeddings-v1:0"
 COHERE = "cohere.embed-v4:0"
 BASES = {"bedrock": "", "nvidia": "/nv/v1", "perplexity": "/pplx/v1"}
 
@@ -77,6 +78,32 @@ def test_titan_takes_one_text_a_request_and_keeps_their_order(fault_server: Faul
         assert seen.header("Authorization") == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {"embeddingPurpose": "GENERIC_INDEX"}),
+        (
+            {"input_type": "query", "dimensions": 384},
+            {"embeddingPurpose": "GENERIC_RETRIEVAL", "embeddingDimension": 384},
+        ),
+        ({"input_type": "CLUSTERING"}, {"embeddingPurpose": "CLUSTERING"}),
+    ],
+)
+def test_nova_on_bedrock(given: dict[str, Any], sent: dict[str, Any], fault_server: FaultServer) -> None:
+    answer = {"embeddings": [{"embeddingType": "TEXT", "embedding": [0.5, 1.0]}]}
+    fault_server.default = status(200, answer, [("X-Amzn-Bedrock-Input-Token-Count", "4")])
+    found = embed(fault_server, f"bedrock/{NOVA}", ["a", "b"], **given)
+    assert found.embeddings == [[0.5, 1.0]] * 2
+    assert found.usage.input_tokens == 8
+    assert sorted(seen.json["singleEmbeddingParams"]["text"]["value"] for seen in fault_server.requests) == ["a", "b"]
+    for seen in fault_server.requests:
+        assert seen.path == "/model/amazon.nova-2-multimodal-embeddings-v1%3A0/invoke"
+        assert seen.json["taskType"] == "SINGLE_EMBEDDING"
+        params = seen.json["singleEmbeddingParams"]
+        assert params.pop("text")["truncationMode"] == "NONE"
+        assert params == sent
+
+
 @pytest.mark.parametrize("by_type", [True, False], ids=["by-type", "list"])
 def test_cohere_on_bedrock(by_type: bool, fault_server: FaultServer) -> None:
     vectors = [[0.5, 1.0], [2.0, 3.0]]
@@ -109,8 +136,8 @@ def test_what_a_model_of_bedrock_does_not_take(model: str, parameter: str, fault
 
 
 def test_a_model_of_an_unknown_form_is_refused(fault_server: FaultServer) -> None:
-    with pytest.raises(ConfigurationError, match=r"titan-embed, cohere\.embed only, not for 'amazon\.nova"):
-        embed(fault_server, "bedrock/amazon.nova-2-multimodal-embeddings-v1:0", "a")
+    with pytest.raises(ConfigurationError, match=r"titan-embed, cohere\.embed, nova.* only, not for 'twelvelabs"):
+        embed(fault_server, "bedrock/twelvelabs.marengo-embed-2-7-v1:0", "a")
     assert fault_server.requests == []
 
 
@@ -118,6 +145,8 @@ def test_a_model_of_an_unknown_form_is_refused(fault_server: FaultServer) -> Non
     ("model", "answer", "match"),
     [
         (TITAN, {"message": "no"}, "no embedding"),
+        (NOVA, {"message": "no"}, "no embedding"),
+        (NOVA, {"embeddings": []}, "0 vectors"),
         (TITAN, {"embedding": []}, "gave 0 vectors"),
         (COHERE, {"embeddings": {"float": [[1.0], [2.0]]}}, "gave 2 vectors for 1"),
         (COHERE, {"embeddings": "?"}, "no embedding"),

@@ -187,7 +187,7 @@ def test_a_form_is_read_back_as_it_was(fields: dict[str, Any], data: bytes) -> N
 
 
 def test_fireworks_has_two_hosts_of_its_own_for_sound(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_master.operating import _there
+    from llm_master.operating import placed
     from llm_master.target import Target
     from llm_master.transport import Transport
 
@@ -198,7 +198,7 @@ def test_fireworks_has_two_hosts_of_its_own_for_sound(monkeypatch: pytest.Monkey
     def host(model: str) -> str:
         config = LLMConfig(fireworks_api_key="fw-0123456789")
         target = Target(row_of("fireworks"), config, Transport(), model=model, asked=model)
-        return str(_there(target, operation, asyncio.run(target.endpoint()), operation.path).url)
+        return str(placed(target, operation, asyncio.run(target.endpoint())).url)
 
     assert host("whisper-v3") == "https://audio-prod.api.fireworks.ai/v1/audio/transcriptions"
     assert host("whisper-v3-turbo") == "https://audio-turbo.api.fireworks.ai/v1/audio/transcriptions"

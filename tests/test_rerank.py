@@ -16,7 +16,7 @@ from llm_master import InvalidRequestError, LLMConfig, QueryLLM, ResponseError, 
 from llm_master.policy.limits import MemoryLimiter
 
 DOCUMENTS = ["the weather", "machine learning", "a law"]
-NAMES = ("cohere", "voyage", "together", "fireworks", "novita", "vllm", "jina")
+NAMES = ("cohere", "voyage", "together", "fireworks", "novita", "vllm", "jina", "nvidia")
 
 
 def rerank(server: FaultServer, *args: Any, **kwargs: Any) -> Any:
@@ -112,3 +112,49 @@ def test_bad_input_is_refused_before_any_request(
     with pytest.raises(InvalidRequestError):
         rerank(fault_server, "cohere/rerank-v3.5", query, documents, top_n=top_n)
     assert fault_server.requests == []
+
+
+# NVIDIA ---------------------------------------------------------------------------------------------------------------
+
+NEMO = "nvidia/nvidia/llama-3.2-nv-rerankqa-1b-v2"
+
+
+def test_nvidia_ranks_by_logits(fault_server: FaultServer) -> None:
+    ranks = [{"index": 2, "logit": -3.5}, {"index": 1, "logit": 6.8}, {"index": 0, "logit": -9.25}]
+    fault_server.route("/nvidia", [status(200, {"rankings": ranks, "usage": {"total_tokens": 11}})])
+    found = rerank(fault_server, NEMO, "what is it?", DOCUMENTS, top_n=2, truncate="END")
+    assert [(each.index, each.score, each.document) for each in found.results] == [
+        (1, 6.8, "machine learning"),
+        (2, -3.5, "a law"),
+    ]
+    assert found.usage.input_tokens == 11
+    (seen,) = fault_server.requests
+    assert seen.path == "/nvidia/ranking", "as a NIM of one's own has it"
+    assert seen.json == {
+        "model": "nvidia/llama-3.2-nv-rerankqa-1b-v2",
+        "query": {"text": "what is it?"},
+        "passages": [{"text": each} for each in DOCUMENTS],
+        "truncate": "END",
+    }
+    assert len(rerank(fault_server, NEMO, "q", DOCUMENTS).results) == 3
+
+
+def test_nvidias_own_service_ranks_on_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVIDIA_BASE_URL", raising=False)
+    llm = QueryLLM(LLMConfig(nvidia_api_key="nvapi-0123456789"))
+    for name in ("llama-3.2-nv-rerankqa-1b-v2", "llama-3_2-nv-rerankqa-1b-v2"):
+        found = llm.explain(f"nvidia/nvidia/{name}", "q", call="rerank", documents=["a"])
+        host = "https://ai.api.nvidia.com/v1/retrieval"
+        assert found.url == f"{host}/nvidia/llama-3_2-nv-rerankqa-1b-v2/reranking"
+        assert found.body["model"] == "nvidia/llama-3.2-nv-rerankqa-1b-v2"
+        assert found.headers["Authorization"] == "Bearer ***"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"results": []}, {"rankings": [{"index": 3, "logit": 1.0}]}, {"rankings": [{"index": 0, "logit": 1}] * 2}],
+)
+def test_an_answer_of_nvidia_that_cannot_be(answer: Any, fault_server: FaultServer) -> None:
+    fault_server.default = status(200, answer)
+    with pytest.raises(ResponseError, match="nvidia"):
+        rerank(fault_server, NEMO, "q", DOCUMENTS)
