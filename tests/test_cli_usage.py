@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sqlite3
 from decimal import Decimal
 
@@ -15,6 +16,7 @@ import pytest
 from support.command import Terminal, run
 from support.ledger_rows import START, call, fill
 
+from llm_master.cli.figures import size
 from llm_master.ledger.rows import AttemptRow
 
 EVIL = "evil\x1b[2J\x9b\nmodel"
@@ -69,27 +71,108 @@ def test_csv(command):
 def test_a_pipe_gets_lines_with_tabs(command):
     done = command("usage", "--by", "model", "--limit", "1")
     cells = done.out.removesuffix("\n").split("\t")
-    assert cells == ["gpt-4o-2024-08-06", "2", "0", "1207", "34", "1.234567890123", "1", "1000", "812345", "812345"]
+    assert (
+        cells
+        == ["gpt-4o-2024-08-06", "2", "0", "1207", "34", "1.234567890123", "1", "1000", "812345", "812345", "0"]
+        + ["5000"] * 3
+    )
     assert "cost_usd\t1.234567890123\n" in command("usage").out
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
-@pytest.mark.parametrize("plain", ["", "1"])
-def test_a_terminal_of_any_width(ledger, tmp_path, columns, plain):
-    known = {"LLM_MASTER_LEDGER": str(ledger), "NO_COLOR": plain}
-    with Terminal("usage", "--by", "model", folder=tmp_path, env=known, columns=columns) as terminal:
+HEADINGS = ("cost", "calls", "failed", "p50 s", "p95 s", "p99 s", "input", "output", "fallback")
+HEADINGS += ("1st p50", "1st p95", "1st p99")
+
+
+def bare(text):
+    for code in ("\x1b[1m", "\x1b[36m", "\x1b[31m", "\x1b[0m"):
+        text = text.replace(code, "")
+    return text
+
+
+def shown(place, folder, columns, *arguments, plain="1"):
+    """What a terminal shows, without its styles."""
+    known = {"LLM_MASTER_LEDGER": str(place), "NO_COLOR": plain}
+    with Terminal(*arguments, folder=folder, env=known, columns=columns) as terminal:
         done = terminal.end()
     assert done.code == 0
-    assert "$1.234567890123+" in done.out
-    assert "unknown" in done.out
-    assert "2 calls without a known cost" in done.out
-    assert "█" in done.out or columns == 60
-    assert ("\x1b[1m" in done.out) is not bool(plain)
-    bare = done.out.replace("\x1b[1m", "").replace("\x1b[36m", "").replace("\x1b[0m", "")
-    assert "\x1b" not in bare
-    assert "evil\\x1b[2J" in bare
-    assert max(map(len, bare.splitlines())) <= columns
-    assert "no room for" in bare
+    assert (bare(done.out) == done.out) is bool(plain)
+    text = bare(done.out)
+    assert "\x1b" not in text
+    lines = text.replace("\r", "").splitlines()
+    assert max(map(size, lines)) <= columns
+    return lines
+
+
+@pytest.mark.parametrize(("columns", "plain"), [(60, ""), (80, "1"), (120, ""), (200, "1")])
+def test_a_terminal_of_any_width(ledger, tmp_path, columns, plain):
+    lines = shown(ledger, tmp_path, columns, "usage", "--by", "model", plain=plain)
+    found = [line for line in lines if line.startswith("model  ")]
+    tables = len(found)
+    assert tables == {60: 3, 80: 3, 120: 2, 200: 1}[columns]
+    headings = [each for line in found for each in re.split("  +", line.removeprefix("model").strip())]
+    assert [each for each in headings if each != "by cost"] == list(HEADINGS)
+    assert found[0].endswith("  by cost") is (columns > 60)
+    rows = [line for line in lines if line.startswith("gpt-4o-2024-08-06")]
+    assert len(rows) == tables
+    assert "$1.234567890123+" in rows[0]
+    assert rows[0].endswith("  " + "█" * 12) is (columns > 60)
+    assert "  + 2 calls without a known cost" in lines
+    [unknown] = [line for line in lines if line.startswith("evil") and "unknown" in line]
+    assert "$" not in unknown
+    assert unknown.startswith("evil\\x1b[2J")
+
+
+def test_costs_stand_below_each_other_with_every_digit(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    costs = {"dear": 1_234_567 * 10**12, "cheap": 1, "free": 0, "dark": None}
+    calls = [call(n, model=name, cost=cost) for n, (name, cost) in enumerate(costs.items())]
+    fill(path, [*calls, call(9, model="cheap", cost=None), call(10, model="free", cost_complete=0)])
+    lines = shown(path, tmp_path, 80, "usage", "--by", "model")
+    assert "cost         $1,234,567.000000000001" in lines
+    start = next(at for at, line in enumerate(lines) if line.startswith("model"))
+    assert [line[:31].rstrip() for line in lines[start : start + 5]] == [
+        "model                      cost",
+        "dear   $1,234,567.000000000000",
+        "cheap          $0.000000000001+",
+        "free           $0.000000000000+",
+        "dark                   unknown",
+    ]
+
+
+def test_one_call_and_none(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    fill(path, [])
+    for name in ("usage", "logs"):
+        assert shown(path, tmp_path, 80, name) == ["no calls"]
+    assert run("usage", "--by", "model", "--ledger", str(path), folder=tmp_path).out == ""
+    fill(path, [call(1, cost=None, provider=None)])
+    lines = shown(path, tmp_path, 80, "usage", "--by", "provider", "--by", "tag")
+    assert "cost         unknown" in lines
+    assert next(line for line in lines if line.startswith("(none) / (none)  ")).endswith("█" * 12)
+    assert "by calls" in "".join(lines)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_hundred_long_names(tmp_path, columns):
+    path = tmp_path / "usage.sqlite3"
+    names = [f"{'日本語' if n % 2 else 'customer-of-ours'}-{n:03d}-{'long' * 30}" for n in range(100)]
+    fill(path, [call(n, tags=[name], cost=n) for n, name in enumerate(names)])
+    lines = shown(path, tmp_path, columns, "usage", "--by", "tag")
+    assert len([line for line in lines if "-long" in line]) == 100 * (1 if columns == 200 else 3)
+    assert all("…" in line for line in lines if "-long" in line)
+    few = shown(path, tmp_path, columns, "usage", "--by", "tag", "--limit", "5")
+    assert len(few) < 40
+    assert few[-1] == "95 more groups; a larger --limit shows more of them"
+
+
+@pytest.mark.parametrize("columns", [50, 80, 100, 200])
+def test_the_newest_calls_in_a_terminal(ledger, tmp_path, columns):
+    lines = shown(ledger, tmp_path, columns, "logs")
+    assert lines[0] == "2026-11-01"
+    assert [line[9:25] for line in lines[1:]] == [name[:16] for name in reversed(IDS)]
+    assert [line.rpartition("  ")[2] for line in lines[1:]] == ["unknown", "$0.00", "unknown", "$1.234567890123"]
+    assert ("1200+34 tokens" in lines[-1]) is (columns == 200)
+    assert ("gpt-4o-2024-08-06" in lines[-1]) is (columns >= 100)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +180,15 @@ def test_a_terminal_of_any_width(ledger, tmp_path, columns, plain):
     [
         (("usage", "--ledger", "missing.sqlite3"), 1, "error: no ledger at missing.sqlite3: nothing was recorded"),
         (("usage", "--by", "colour"), 2, "error: usage cannot be grouped by 'colour'; take one of model, asked"),
-        (("usage", "--since", "soon"), 2, "error: 'soon' is no time"),
+        (
+            ("usage", "--since", "soon"),
+            2,
+            "error: 'soon' is no time; write 7d, 12h, 30m, 2026-11-01 or 2026-11-01T12:30",
+        ),
+        (("logs", "--since", "1d", "--until", "2d"), 2, "error: since '1d' is not before until '2d': no call can fit"),
+        (("usage", "--timezone", "Mars/Olympus"), 2, "error: 'Mars/Olympus' is no time zone known here; write utc"),
+        (("logs", "req_unknown"), 2, "error: no call in "),
+        (("logs", "0193"), 2, "error: '0193' is too short for a call's id; give 6 digits or more"),
         (("usage", "--json", "--csv"), 2, "error: --json and --csv exclude each other"),
         (("logs", "0193a1"), 2, "error: several calls have the id '0193a1'"),
         (("logs", "0193a1c0"), 2, "error: no call in "),

@@ -19,10 +19,13 @@ __all__ = [
     "fit",
     "flat",
     "harmless",
+    "left",
     "money",
+    "monies",
     "reader",
     "rows_of_text",
     "seconds",
+    "size",
     "styled",
     "when",
     "width",
@@ -53,6 +56,19 @@ def money(amount: Decimal | None) -> str:
     return f"${whole}.{part.rstrip('0').ljust(2, '0')}"
 
 
+def monies(amounts: Sequence[Decimal | None], marks: Sequence[str]) -> list[str]:
+    """Exact USD one below the other: points and marks stand in a line, and thousands are set apart."""
+    texts = [money(each) for each in amounts]
+    part = max((len(text.partition(".")[2]) for text in texts), default=0)
+    tail = max(map(len, marks), default=0)
+    return [
+        text + " " * tail
+        if amount is None
+        else f"${int(amount):,}.{text.partition('.')[2].ljust(part, '0')}{mark.ljust(tail)}"
+        for amount, text, mark in zip(amounts, texts, marks, strict=True)
+    ]
+
+
 def seconds(micros: int | None) -> str:
     """Microseconds as seconds, rounded to what a reader can use."""
     if micros is None:
@@ -81,23 +97,41 @@ def styled(text: str, code: str) -> str:
     return text if plain else f"\x1b[{code}m{text}\x1b[0m"
 
 
+def size(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
 def fit(text: str, room: int) -> str:
     """A text in so many columns, its end cut off."""
-    return text if len(text) <= room else text[: max(0, room - 1)] + "…"
+    if size(text) <= room:
+        return text
+    while text and size(text) >= room:
+        text = text[:-1]
+    return text + "…" if room > 0 else ""
 
 
-def columns(rows: Sequence[Sequence[str]], left: int) -> list[int]:
-    """The width of each column; ``left`` is the most that the first may take."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [min(widths[0], left), *widths[1:]]
+def left(text: str, room: int) -> str:
+    """A text in exactly so many columns, at their left."""
+    text = fit(text, room)
+    return text + " " * (room - size(text))
+
+
+def columns(rows: Sequence[Sequence[str]], most: int) -> list[int]:
+    """The width of each column; ``most`` is what the first may take."""
+    widths = [max(map(size, column)) for column in zip(*rows, strict=True)]
+    return [min(widths[0], most), *widths[1:]]
 
 
 def rows_of_text(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
     """Lines of a table: the first column to the left, the others to the right."""
     return [
         "  ".join(
-            [fit(row[0], widths[0]).ljust(widths[0])]
-            + [cell.rjust(size) for cell, size in zip(row[1:], widths[1:], strict=True)]
+            [left(row[0], widths[0]), *(cell.rjust(wide) for cell, wide in zip(row[1:], widths[1:], strict=True))]
         )
         for row in rows
     ]

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm_master.cli.figures import fit, harmless, money, reader, seconds, styled, when, width
+from llm_master.cli.figures import fit, harmless, left, money, reader, seconds, size, styled, when, width
 from llm_master.cli.terminal import print_json
 from llm_master.errors import InvalidRequestError
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["logs"]
 
-_ID = 16
+# Digits of an id that are shown, and the most columns of an outcome and the least of a model's name.
+_ID, _RESULT, _NAME = 16, 20, 12
 _RED, _BOLD = "31", "1"
 
 
@@ -61,19 +63,27 @@ def logs(
         since=since, until=until, model=model or (), provider=provider or (), key=key or (), tag=tag or ()
     )
     if follow:
-        for rows in where.follow(count, chosen, errors=errors):
-            for row in rows:
-                _show_line(where, row, as_json=json_output)
-            sys.stdout.flush()
+        _follow(where, where.follow(count, chosen, errors=errors), as_json=json_output)
         return
     found = where.calls(count, chosen, errors=errors)
     if json_output:
         print_json([_facts(row) for row in found])
         return
-    for row in found:
-        _show_line(where, row, as_json=False)
+    _show(where, found)
     if not found and sys.stdout.isatty():
         sys.stdout.write("no calls\n")
+
+
+def _follow(where: Reader, batches: Iterator[list[CallRow]], *, as_json: bool) -> None:
+    day = ""
+    for rows in batches:
+        if as_json:
+            import msgspec
+
+            sys.stdout.writelines(msgspec.json.encode(_facts(row)).decode() + "\n" for row in rows)
+        else:
+            day = _show(where, rows, day=day)
+        sys.stdout.flush()
 
 
 def _facts(row: CallRow | AttemptRow) -> dict[str, Any]:
@@ -87,28 +97,63 @@ def _facts(row: CallRow | AttemptRow) -> dict[str, Any]:
     return {**found, "cost_usd": None if cost is None else f"{cost:f}"}
 
 
-def _show_line(where: Reader, row: CallRow, *, as_json: bool) -> None:
+def _show(where: Reader, rows: list[CallRow], *, day: str = "") -> str:
+    """Print a line a call, in a terminal under their days; ``day`` is the last that was printed, and is given back."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            sys.stdout.write("\t".join(map(harmless, _cells(where, row))) + "\n")
+        return day
+    cells = [_cells(where, row) for row in rows]
+    for row, each, line in zip(rows, cells, _lines(rows, cells, width()), strict=True):
+        today = each[0].partition(" ")[0]
+        if today != day:
+            sys.stdout.write(styled(today, _BOLD) + "\n")
+            day = today
+        sys.stdout.write((styled(line, _RED) if row.outcome not in ("ok", "cancelled") else line) + "\n")
+    return day
+
+
+def _cells(where: Reader, row: CallRow) -> list[str]:
     from llm_master.ledger.rows import usd
 
-    if as_json:
-        import msgspec
-
-        sys.stdout.write(msgspec.json.encode(_facts(row)).decode() + "\n")
-        return
     model = row.model or row.model_asked
-    name = f"{row.provider}/{model}" if row.provider else model
-    result = row.outcome if row.error is None else row.error
-    cells = [when(where, row.ts), row.id, result, f"{row.latency_us / 1e6:.3f}", f"{row.input_tokens}"]
-    cells += [f"{row.output_tokens}", money(usd(row.cost)), name]
-    if not sys.stdout.isatty():
-        sys.stdout.write("\t".join(map(harmless, cells)) + "\n")
-        return
-    shown = (
-        f"{cells[0][5:]} {row.id[:_ID]} {harmless(result)[:14]:<14} {seconds(row.latency_us):>7} s"
-        f"  {harmless(name)}  {row.input_tokens}+{row.output_tokens} tokens  {cells[6]}"
-    )
-    text = fit(shown, width())
-    sys.stdout.write((styled(text, _RED) if row.outcome not in ("ok", "cancelled") else text) + "\n")
+    cost = money(usd(row.cost)) + ("" if row.cost is None or row.cost_complete else "+")
+    return [
+        *(when(where, row.ts), row.id, row.outcome if row.error is None else row.error, f"{row.latency_us / 1e6:.3f}"),
+        *(f"{row.input_tokens}", f"{row.output_tokens}", cost, f"{row.provider}/{model}" if row.provider else model),
+    ]
+
+
+def _lines(rows: list[CallRow], cells: list[list[str]], room: int) -> list[str]:
+    """A line a call, at most so wide; a narrow terminal does without a part, the same in every line."""
+    results = min(max((len(each[2]) for each in cells), default=0), _RESULT)
+    heads = [
+        f"{each[0][11:]} {row.id[:_ID]} {left(harmless(each[2]), results)}"
+        for row, each in zip(rows, cells, strict=True)
+    ]
+    took = [f"  {each} s" for each in _right([seconds(row.latency_us) for row in rows])]
+    full = [harmless(each[7]) for each in cells]
+    short = [harmless(row.model or row.model_asked) for row in rows]
+    tokens = _right([f"{each[4]}+{each[5]}" for each in cells])
+    words = [f"{each} tokens" for each in tokens]
+    costs = [f"  {each[6]}" for each in cells]
+    nothing = [""] * len(rows)
+    layouts = ((took, full, words), (took, full, tokens), (took, short, tokens), (took, short, nothing))
+    for time, names, used in (*layouts, (nothing, short, nothing)):
+        ends = [f"  {each}{cost}" if each else cost for each, cost in zip(used, costs, strict=True)]
+        wide = max(map(size, names), default=0)
+        starts = [head + each + "  " for head, each in zip(heads, time, strict=True)]
+        spare = min((room - len(a) - len(z) for a, z in zip(starts, ends, strict=True)), default=room)
+        if spare >= wide or (time is took and used is nothing and spare >= _NAME):
+            break
+    wide = max(min(spare, wide), 1)
+    # A cost is shown whole: one that is cut off looks like another.
+    return [fit(a + left(name, wide), room - len(z)) + z for a, name, z in zip(starts, names, ends, strict=True)]
+
+
+def _right(texts: list[str]) -> list[str]:
+    wide = max(map(len, texts), default=0)
+    return [text.rjust(wide) for text in texts]
 
 
 def _show_one(where: Reader, found: CallRecord, *, as_json: bool) -> None:
@@ -123,7 +168,7 @@ def _show_one(where: Reader, found: CallRecord, *, as_json: bool) -> None:
 
 
 def _call_lines(where: Reader, call: CallRow) -> list[str]:
-    from llm_master.ledger.rows import tags_of, usd
+    from llm_master.ledger.rows import tags_of
 
     tokens = f"{call.input_tokens} in, {call.output_tokens} out"
     parts = [
@@ -131,9 +176,6 @@ def _call_lines(where: Reader, call: CallRow) -> list[str]:
         *("output_audio_tokens", "input_image_tokens", "output_image_tokens", "web_searches"),
     ]
     tokens += "".join(f", {name.replace('_', ' ')} {getattr(call, name)}" for name in parts if getattr(call, name))
-    cost = money(usd(call.cost)) + (
-        "" if call.cost is None or call.cost_complete else " and parts without a known price"
-    )
     source = f" ({call.price_source}{', ' + call.price_as_of if call.price_as_of else ''})" if call.price_source else ""
     ways = ["streamed"] * call.streamed + ["from the cache"] * call.cached + ["by a fallback"] * call.fallback
     facts = {
@@ -149,13 +191,19 @@ def _call_lines(where: Reader, call: CallRow) -> list[str]:
         "outcome": _outcome(call),
         "ended by": call.finish_reason,
         "tokens": tokens + (" (estimated)" if call.usage_estimated else ""),
-        "cost": cost + source,
+        "cost": _cost(call) + source,
         "tier": call.service_tier,
         "latency": f"{seconds(call.latency_us)} s{_first(call.ttft_us)}",
         "bytes": f"{call.bytes_sent} sent, {call.bytes_received} received",
         "contents": call.contents,
     }
     return [f"{name:<12}{harmless(value)}" for name, value in facts.items() if value is not None]
+
+
+def _cost(row: CallRow | AttemptRow) -> str:
+    from llm_master.ledger.rows import usd
+
+    return money(usd(row.cost)) + ("" if row.cost is None or row.cost_complete else " and parts without a known price")
 
 
 def _first(micros: int | None) -> str:
@@ -168,7 +216,6 @@ def _outcome(row: CallRow | AttemptRow) -> str:
 
 
 def _attempt_lines(found: CallRecord, row: AttemptRow) -> list[str]:
-    from llm_master.ledger.rows import usd
 
     after = seconds(max(0, row.ts - found.call.ts))
     heading = f"attempt {row.number}, +{after} s: {row.provider}/{row.model}"
@@ -178,7 +225,7 @@ def _attempt_lines(found: CallRecord, row: AttemptRow) -> list[str]:
     lines = [waited] if row.waited_us or row.wait_reason else []
     lines += [f"{status}{_outcome(row)} in {seconds(row.latency_us)} s{_first(row.ttft_us)}"]
     if row.input_tokens or row.output_tokens or row.cost is not None:
-        lines.append(f"{row.input_tokens} tokens in, {row.output_tokens} out, {money(usd(row.cost))}{source}")
+        lines.append(f"{row.input_tokens} tokens in, {row.output_tokens} out, {_cost(row)}{source}")
     names = {"deployment": row.deployment, "key": row.key_id, "request id": row.request_id}
     more = ", ".join(f"{name} {value}" for name, value in names.items() if value)
     lines += [more] if more else []

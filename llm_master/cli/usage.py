@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm_master.cli.figures import columns, fit, flat, harmless, money, reader, rows_of_text, seconds, styled, width
+from llm_master.cli.figures import columns, flat, harmless, monies, reader, rows_of_text, seconds, size, styled, width
 from llm_master.cli.terminal import print_json
 from llm_master.errors import InvalidRequestError
 
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["usage"]
 
-_BAR = 12
-_LEAST_BAR = 4
-_NAME = 16
-_ALWAYS = 3
+# Columns of a bar, and those that a long name keeps; figures beside the bar without which it is left out.
+_BAR, _NAME, _ALWAYS = 12, 16, 3
 
 Many = list[str]
 
@@ -131,15 +130,18 @@ def _print_lines(found: UsageReport, rows: list[UsageRow], names: list[str]) -> 
         values += [row.calls, row.errors, row.usage.input_tokens, row.usage.output_tokens]
         values += ["unknown" if row.cost is None else f"{row.cost:f}", row.unpriced + row.incomplete]
         values += [ranks.p50, ranks.p95, ranks.p99] if ranks else ["", "", ""]
+        first = row.first_token
+        values += [row.fallbacks, *([first.p50, first.p95, first.p99] if first else ["", "", ""])]
         sys.stdout.write("\t".join(harmless(str(value)) for value in values) + "\n")
 
 
 def _print_report(where: Reader, found: UsageReport, rows: list[UsageRow], names: list[str]) -> None:
     lines = _total(where, found)
     if names and rows:
-        lines += ["", *_table(rows, names, width())]
+        for table in _tables(rows, names, width()):
+            lines += ["", *table]
         if len(rows) < len(found.rows):
-            lines.append(f"{len(found.rows) - len(rows)} more groups; --limit shows more of them")
+            lines += ["", f"{len(found.rows) - len(rows):,} more groups; a larger --limit shows more of them"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -161,7 +163,8 @@ def _total(where: Reader, found: UsageReport) -> list[str]:
     ]
     parts = [name for name in tokens.__struct_fields__ if name not in ("input_tokens", "output_tokens", "estimated")]
     lines += [f"  {name.replace('_', ' '):<21} {getattr(tokens, name):,}" for name in parts if getattr(tokens, name)]
-    lines.append(f"cost         {money(total.cost)}")
+    [cost] = monies([total.cost], [""])
+    lines.append(f"cost         {cost}")
     if total.unpriced:
         lines.append(f"  + {total.unpriced:,} calls without a known cost")
     if total.incomplete:
@@ -174,55 +177,71 @@ def _total(where: Reader, found: UsageReport) -> list[str]:
     return lines
 
 
-def _cost(row: UsageRow) -> str:
-    return money(row.cost) + ("+" if row.cost is not None and (row.unpriced or row.incomplete) else "")
+def _costs(rows: list[UsageRow]) -> list[str]:
+    partly = ["+" if row.cost is not None and (row.unpriced or row.incomplete) else "" for row in rows]
+    return monies([row.cost for row in rows], partly)
 
 
-# The columns of a group after its name, those that a narrow terminal keeps longest first.
-_COLUMNS: tuple[tuple[str, Any], ...] = (
-    ("cost", _cost),
+def _ranks(which: str, rank: str) -> Callable[[UsageRow], str]:
+    def shown(row: UsageRow) -> str:
+        ranks = getattr(row, which)
+        return seconds(getattr(ranks, rank) if ranks else None)
+
+    return shown
+
+
+# The columns of a group after its name and its cost. Those that find no room follow in a table of their own.
+_COLUMNS: tuple[tuple[str, Callable[[UsageRow], str]], ...] = (
     ("calls", lambda row: f"{row.calls:,}"),
     ("failed", lambda row: f"{row.error_rate:.1%}"),
-    ("p95 s", lambda row: seconds(row.latency.p95 if row.latency else None)),
+    ("p50 s", _ranks("latency", "p50")),
+    ("p95 s", _ranks("latency", "p95")),
+    ("p99 s", _ranks("latency", "p99")),
     ("input", lambda row: f"{row.usage.input_tokens:,}"),
     ("output", lambda row: f"{row.usage.output_tokens:,}"),
-    ("p50 s", lambda row: seconds(row.latency.p50 if row.latency else None)),
-    ("p99 s", lambda row: seconds(row.latency.p99 if row.latency else None)),
-    ("1st p50", lambda row: seconds(row.first_token.p50 if row.first_token else None)),
-    ("1st p95", lambda row: seconds(row.first_token.p95 if row.first_token else None)),
-    ("1st p99", lambda row: seconds(row.first_token.p99 if row.first_token else None)),
+    ("fallback", lambda row: f"{row.fallback_rate:.1%}"),
+    ("1st p50", _ranks("first_token", "p50")),
+    ("1st p95", _ranks("first_token", "p95")),
+    ("1st p99", _ranks("first_token", "p99")),
 )
 
 
-def _table(rows: list[UsageRow], names: list[str], room: int) -> list[str]:
-    title = " / ".join(names)
+def _tables(rows: list[UsageRow], names: list[str], room: int) -> list[list[str]]:
+    """Tables of all columns, each as wide as the terminal at most, the first with bars when they fit."""
     labels = [harmless(" / ".join(row.group[name] or "(none)" for name in names)) for row in rows]
-    cells = [[title, *labels]]
-    left = max(_NAME, min(max(map(len, cells[0])), room // 3))
-    used, left_out = min(max(map(len, cells[0])), left), []
-    for heading, show in _COLUMNS:
-        column = [heading, *map(show, rows)]
-        wide = max(map(len, column)) + 2
-        # Beyond the first three, a column leaves room for the bar.
-        if used + wide > room - (_BAR + 2 if len(cells) > _ALWAYS else 0):
-            left_out.append(heading)
-            continue
-        used += wide
-        cells.append(column)
-    table = list(zip(*cells, strict=True))
-    lines = rows_of_text(table, columns(table, left))
-    lines[0] = styled(lines[0], "1")
-    bar = min(_BAR, room - used - 2)
-    if bar >= _LEAST_BAR:
-        lines[1:] = [f"{line}  {each}" for line, each in zip(lines[1:], _bars(rows, bar), strict=True)]
-    if left_out:
-        lines.append(fit(f"no room for: {', '.join(left_out)}; --json has all", room))
-    return [line.rstrip() for line in lines]
+    label = [" / ".join(names), *labels]
+    named = min(max(map(size, label)), max(_NAME, room // 3))
+    waiting = [["cost", *_costs(rows)], *([heading, *map(show, rows)] for heading, show in _COLUMNS)]
+    tables: list[list[str]] = []
+    while waiting:
+        bar = _BAR + 2 if not tables else 0
+        taken = _taken(waiting, room - named, bar)
+        if not tables and taken < _ALWAYS:
+            bar, taken = 0, _taken(waiting, room - named, 0)
+        cells, waiting = [label, *waiting[:taken]], waiting[taken:]
+        table = list(zip(*cells, strict=True))
+        lines = rows_of_text(table, columns(table, named))
+        if bar:
+            heading, bars = _bars(rows, _BAR)
+            lines = [f"{line}  {each}" for line, each in zip(lines, [heading, *bars], strict=True)]
+        tables.append([styled(lines[0].rstrip(), "1"), *(line.rstrip() for line in lines[1:])])
+    return tables
 
 
-def _bars(rows: list[UsageRow], room: int) -> list[str]:
-    """Each row's part of the largest: of cost when any is known, else of calls."""
+def _taken(waiting: list[list[str]], room: int, bar: int) -> int:
+    """How many of the next columns find room, one at least."""
+    used = bar
+    for number, column in enumerate(waiting):
+        used += max(map(len, column)) + 2
+        if used > room:
+            return max(number, 1)
+    return len(waiting)
+
+
+def _bars(rows: list[UsageRow], room: int) -> tuple[str, list[str]]:
+    """Each row's part of the largest, and what it is a part of: the cost when any is known, else the calls."""
     by_cost = any(row.cost for row in rows)
     sizes = [float(row.cost or 0) if by_cost else float(row.calls) for row in rows]
     most = max(sizes, default=0.0) or 1.0
-    return [styled("█" * max(round(room * size / most), int(size > 0)), "36") for size in sizes]
+    bars = [styled("█" * max(round(room * each / most), int(each > 0)), "36") for each in sizes]
+    return "by cost" if by_cost else "by calls", bars

@@ -21,6 +21,7 @@ from llm_master.ledger.reading_usage import Percentiles, UsageReport, UsageRow, 
 from llm_master.ledger.reading_when import When, Zone, moment, zone
 from llm_master.ledger.rows import AttemptRow, CallRow
 from llm_master.ledger.summary import Malformed
+from llm_master.redaction import shown
 
 __all__ = [
     "BY",
@@ -145,9 +146,13 @@ class Reader:
             tag: the same of any of a call's tags.
         """
         now = time.time_ns() // 1000
+        start = None if since is None else moment(since, now, self.zone)
+        end = None if until is None else moment(until, now, self.zone)
+        if start is not None and end is not None and start >= end:
+            raise InvalidRequestError(f"since {shown(since)} is not before until {shown(until)}: no call can fit")
         return Selection(
-            since=None if since is None else moment(since, now, self.zone),
-            until=None if until is None else moment(until, now, self.zone),
+            since=start,
+            until=end,
             model=_names(model),
             provider=_names(provider),
             key=_names(key),

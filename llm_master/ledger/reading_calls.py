@@ -132,8 +132,10 @@ def _ambiguous(name: str, ids: Sequence[str]) -> str:
 def _unknown(ledger: Open, name: str, digits: str, where: str) -> str:
     near = [*_neighbours(ledger, "id", digits), *_neighbours(ledger, "request_id", name)]
     near.sort(key=lambda each: -max(_shared(each, digits), _shared(each, name)))
-    advice = f"the nearest are {', '.join(near[:_NEAREST])}" if near else "it holds no calls"
-    return f"no call in {where} has the id {shown(name)}; {advice}"
+    if not near:
+        return f"no call in {where} has the id {shown(name)}; it holds no calls"
+    nearest = ", ".join(near[:_NEAREST])
+    return f"no call in {where} has the id {shown(name)}; the nearest are {nearest}; `llm-master logs` lists the last"
 
 
 def _shared(one: str, other: str) -> int:

@@ -134,6 +134,10 @@ class _File:
     def _refuse(self, error: sqlite3.Error) -> NoReturn:
         import sqlite3
 
+        if not Path(self.name).stat().st_size:
+            raise LedgerError(
+                f"the ledger {self.name} is empty: nothing was recorded there yet; make a call with the ledger on"
+            ) from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise LedgerError(f"{self.name} is a database of another program, not a ledger: {error}") from error
         advice = {
