@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import random
 import sqlite3
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -277,6 +278,34 @@ def test_percentiles_of_pieces_that_mislead_a_sample():
     pieces = [[0] * 4999 + [10**6 + at] for at in range(40)] + [[5] * 3, list(range(10**7, 10**7 + 2000))]
     values = sorted(value for each in pieces for value in each)
     assert ranks_of([("I", packed(each, "I")) for each in pieces]) == (*ranks(values), len(values))
+
+
+def test_numbers_that_need_all_their_bits(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    slow = [call(n, latency_us=2**40 + n, ttft_us=-n if n % 3 else None, bytes_sent=2**33) for n in range(CHUNK)]
+    dear = [call(CHUNK + n, cost=LARGEST - n, input_tokens=LARGEST) for n in range(CHUNK)]
+    fill(path, slow + dear)
+    assert seal(path) == 1  # no 64 bits hold the sums of the second
+    report = Reader(path).report("day")
+    assert report.summarised == CHUNK
+    check_groups(report, slow + dear, "day")
+
+
+def test_days_that_begin_within_a_quarter_of_an_hour(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    # Until 1937 the Dutch were 19 minutes and 32 seconds ahead.
+    start = int(datetime(1930, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    calls = [call(n, ts=start + n * 37_000_000) for n in range(CHUNK + 5)]
+    fill(path, calls)
+    assert seal(path) == 1
+    report = Reader(path, timezone="Europe/Amsterdam").report("day")
+    assert report.summarised == CHUNK
+    zone = ZoneInfo("Europe/Amsterdam")
+    expected = Counter(
+        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=each.ts)).astimezone(zone).date().isoformat()
+        for each in calls
+    )
+    assert {row.group["day"]: row.calls for row in report.rows} == expected
 
 
 def test_an_empty_ledger(tmp_path):
