@@ -15,6 +15,7 @@ import pytest
 from support.behaviours import ok, status
 from support.fault_server import FaultServer
 from support.ledger_troubles import CHOICES, KINDS, MODES, TROUBLES
+from support.ledgers import program
 
 WORDS = {
     "locked": "another program holds it locked; end that program, or wait",
@@ -86,3 +87,39 @@ def test_it_is_said_once_and_not_with_each_call(trouble: str, mode: str, choice:
 def test_where_nothing_is_wrong_nothing_is_said(calls: Made) -> None:
     found = calls.found["none strict refuse"]
     assert (found["health"], found["told"], found["rows"]) == (None, [], 4)
+
+
+HEARD = """
+import asyncio, logging
+from llm_master import LLMConfig, QueryLLM
+if argv[2] == "level":
+    logging.getLogger("llm_master").setLevel(logging.CRITICAL)
+elif argv[2] == "handler":
+    logging.basicConfig(level=logging.WARNING, format="LOG %(message)s")
+ledger = Ledger(argv[1])
+ledger._writer.retry = 0.005
+async def main():
+    config = LLMConfig(openai_api_key="sk-heard-0123456789", base_urls={"openai": argv[0]})
+    async with QueryLLM(config, ledger=ledger) as llm:
+        for _ in range(3):
+            print((await llm.query("gpt-4o-mini", "Hi")).content)
+            ledger.flush()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("logging", "head"), [("none", "llm_master: "), ("handler", "LOG "), ("level", None)])
+def test_a_program_without_logging_hears_it_too(
+    logging: str, head: str | None, tmp_path: Path, fault_server: FaultServer
+) -> None:
+    fault_server.default = ok("whole")
+    done = program(HEARD, fault_server.url, tmp_path, logging)
+    assert done.stdout == "whole\n" * 3
+    words = f"the ledger in {tmp_path} cannot be written: it cannot be opened; "
+    lines = done.stderr.splitlines()
+    if head is None:
+        assert lines == []
+    else:
+        first, last = lines
+        assert first.startswith(f"{head}{words}")
+        assert last.startswith(f"{head}3 rows of the ledger in {tmp_path} are lost: {words}")

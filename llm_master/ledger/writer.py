@@ -20,7 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_master.errors import LedgerError
-from llm_master.ledger.alarm import Alarm
+from llm_master.ledger.alarm import Alarm, say
 from llm_master.ledger.chunks import Sealer
 from llm_master.ledger.insert import insert, mended, rows_of
 from llm_master.ledger.queueing import Awaited, Bell, Companion, Kept, Waiter, Waiting
@@ -431,7 +431,7 @@ def _end() -> None:
             companion.stop(_FORWARD_SECONDS)
         writer.stop(_EXIT_SECONDS)
         if writer.pending:
-            logger.error("%s rows of the ledger in %s are lost: %s", writer.pending, writer.path, writer.failure)
+            say(logging.ERROR, f"{writer.pending} rows of the ledger in {writer.path} are lost: {writer.failure}")
 
 
 @cache
