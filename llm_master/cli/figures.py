@@ -44,6 +44,8 @@ def reader(ledger: str | None, timezone: str) -> Reader:
 
 def harmless(text: str) -> str:
     """A name on one line: whatever a terminal would obey or that would break a column is shown as an escape."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
