@@ -50,12 +50,18 @@ def walk(found: Any, path: tuple[str, ...]) -> Any:
     return found
 
 
+_DEAREST = 10**6
+
+
 def amount_of(value: Any, unit: int = 1) -> Decimal | None:
     """A sum of money as a ``Decimal``, in units of which ``unit`` are one USD; None for what is none."""
     from llm_master.money import EXACT, money
 
     amount = money(value)
-    return amount if amount is None or unit == 1 else EXACT.divide(amount, unit)
+    if amount is not None and unit != 1:
+        amount = EXACT.divide(amount, unit)
+    # No request costs a million; a server that says so says nothing.
+    return None if amount is None or amount >= _DEAREST else amount
 
 
 def with_upstream(cost: Decimal | None, own_key: Any, details: Any) -> Decimal | None:

@@ -82,16 +82,17 @@ class ModelPricing:
 
         Args:
             input_tokens: all of them, those read from a cache among them.
-            cached_tokens: read from a cache; more than ``input_tokens`` count as all of them.
+            cached_tokens: read from a cache; more than ``input_tokens`` count as all of them. Negative counts are 0.
         """
         plain, output = self.input_price_per_M, self.output_price_per_M
         if plain is None or output is None:
             return None
         cached = self.input_price_per_cached_M
-        read = min(max(cached_tokens, 0), max(input_tokens, 0))
+        given = max(input_tokens, 0)
+        read = min(max(cached_tokens, 0), given)
         with localcontext(prec=_DIGITS):
-            total = (input_tokens - read) * plain + read * (plain if cached is None else cached)
-            return (total + output_tokens * output).scaleb(-6)
+            total = (given - read) * plain + read * (plain if cached is None else cached)
+            return (total + max(output_tokens, 0) * output).scaleb(-6)
 
     def __repr__(self) -> str:
         prices = (self.input_price_per_M, self.input_price_per_cached_M, self.output_price_per_M)

@@ -48,6 +48,8 @@ _FREE = "free"
 _NOT_BILLED = "nothing billed"
 _OWN_PRICER = "own pricer"
 _NO_USAGE = "the usage, which the provider did not tell"
+# What a column of picodollars holds, some nine million USD.
+_MOST_PICO = 2**63 - 1
 # UNIX seconds that a calendar has, with a day to spare for every zone.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 _LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
@@ -130,7 +132,9 @@ class Pricer(msgspec.Struct):
             return None
         bill, source, as_of = found
         total = bill.input + bill.output + bill.items
-        return None if bill.missing and not total else (pico(total), not bill.missing, source, as_of)
+        if (bill.missing and not total) or (cost := pico(total)) > _MOST_PICO:
+            return None
+        return cost, not bill.missing, source, as_of
 
     def _bill(self, usage: Usage) -> tuple[Bill, str, str | None] | None:
         """What is owed, by which prices, and of which day they are."""

@@ -31,6 +31,9 @@ logger = logging.getLogger("llm_master")
 # Without a handler of the application Python would print warnings of ours on its own.
 logger.addHandler(logging.NullHandler())
 
+# Tokens of one attempt that count under limits at most.
+_MOST_TOKENS = 10**12
+
 # Set only while a call with listeners runs, so that a target far below can tell them how a long job goes.
 _LISTENING: ContextVar[Callable[..., None] | None] = ContextVar("llm_master_listening", default=None)
 
@@ -283,7 +286,9 @@ class Trial:
             )
         )
         if self.reservation is not None:
-            call.admission.settle(self.reservation, usage.total_tokens or None, call.attempts[-1])
+            # What a server makes up must not be more than a store can hold.
+            tokens = min(usage.total_tokens, _MOST_TOKENS) or None
+            call.admission.settle(self.reservation, tokens, call.attempts[-1])
         response.attempts = attempts = tuple(call.attempts)
         if len(attempts) > 1 and call.kind == "chat":
             response.usage = usage_of(attempts)

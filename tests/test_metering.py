@@ -368,6 +368,17 @@ def test_a_computed_cost_beats_a_reported_one():
     assert used(ModelPricing(1), input_tokens=1_000_000, reported_cost=0.5).total_cost == 0.5
 
 
+def test_negative_counts_never_make_a_cost_negative():
+    record = ModelPricing("2", "0.5", "8")
+    for counts, cost in {
+        (-10, 5, 0): "0.00004",
+        (5, -10, 0): "0.00001",
+        (5, 5, -10): "0.00005",
+        (-1, -1, -1): "0",
+    }.items():
+        assert record.cost(*counts) == Decimal(cost)
+
+
 def test_more_cached_tokens_than_input_never_make_a_cost_negative():
     assert used(ModelPricing(10, 1, 0), input_tokens=1_000_000, cached_tokens=9_000_000).total_cost == 1.0
 

@@ -23,6 +23,7 @@ __all__ = ["LedgerBook"]
 _NOTHING = "nothing billed"
 # The counts of a usage, in the order of their columns.
 _tokens = attrgetter(*TOKENS)
+_MOST_TOKENS = 10**12
 
 
 class LedgerBook:
@@ -231,7 +232,8 @@ class _Bill:
 
 
 def _counts(usage: Usage) -> dict[str, int]:
-    found = {name: count for name, count in zip(TOKENS, _tokens(usage), strict=True) if count}
+    # What a server makes up must neither be too large for its column nor for a sum of it.
+    found = {name: min(count, _MOST_TOKENS) for name, count in zip(TOKENS, _tokens(usage), strict=True) if count}
     if usage.estimated:
         found["usage_estimated"] = 1
     return found

@@ -48,8 +48,8 @@ _SIZES = frozenset(("images", "megapixels", "vectors", "audio_seconds", "output_
 _UNCOUNTED = {"output_citation_mtok": "citation tokens", "output_video_mtok": "video tokens"}
 _ODD = "a usage whose parts do not fit the whole"
 _NO_COUNT = "a usage that is no count of tokens"
-#: Tokens of one request that nobody can believe.
-_TOO_MANY = 10**15
+#: Tokens of one request that nobody can believe; what fewer cost fits into a column of picodollars.
+_TOO_MANY = 10**10
 
 
 class Rates(msgspec.Struct, frozen=True, gc=False):
