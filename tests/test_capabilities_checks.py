@@ -187,6 +187,21 @@ def test_the_nearest_effort_is_one_that_is_taken(effort, known):
 # -- How much is reasoned ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-mini", "ft:gpt-4o:acme:x", "gpt-3.5-turbo"])
+@pytest.mark.parametrize("setting", [{"reasoning_effort": "high"}, {"thinking_budget": 2000}])
+def test_a_model_of_openai_that_does_not_reason_says_so(model, api, setting):
+    (name,) = setting
+    with FaultServer() as server:
+        with pytest.raises(UnsupportedParameterError, match="has no such setting") as caught:
+            ask(server, f"openai/{model}", api=api, **setting)
+        assert caught.value.parameter == name
+        assert server.requests == []
+        assert ask(server, f"openai/{model}", api=api, drop_params=True, **setting).dropped == (name,)
+        assert ask(server, f"openai/{model}", api=api, reasoning_effort="none").dropped == ()
+        assert all("reasoning" not in seen.json and "reasoning_effort" not in seen.json for seen in server.requests)
+
+
 @pytest.mark.parametrize(
     ("name", "api", "least"),
     [

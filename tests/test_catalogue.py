@@ -468,8 +468,8 @@ def test_a_wrong_row_is_refused(change, words):
 @pytest.mark.parametrize(
     ("provider", "model", "reasons", "efforts", "tools_effort"),
     [
-        ("openai", "gpt-4o-mini", False, None, None),
-        ("openai", "ft:gpt-4o:acme:foo1", False, None, None),
+        ("openai", "gpt-4o-mini", False, "", None),
+        ("openai", "ft:gpt-4o:acme:foo1", False, "", None),
         ("openai", "gpt-99", True, "low medium high xhigh", None),
         ("openai", "O3", True, "low medium high", None),
         ("openai", "gpt-5-mini", True, "minimal low medium high", None),

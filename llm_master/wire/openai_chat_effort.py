@@ -56,6 +56,8 @@ def settle_reasoning(given: dict[str, Any], dialect: ChatDialect, refusals: Refu
 def _taken(parameter: str, effort: Any, dialect: ChatDialect, refusals: Refusals) -> Any:
     """The effort that is sent, in our words; None for none."""
     known = dialect.efforts
+    if known == () and effort == "none":
+        return None  # what does not reason need not be kept from it
     if known == ():
         refusals.refuse(parameter, "", "this model has no such setting: leave it out")
         return None

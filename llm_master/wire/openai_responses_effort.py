@@ -57,10 +57,10 @@ def _asked(
         found["reasoning_effort"] = given["reasoning_effort"]
     budget = given.get("thinking_budget")
     if budget is not None:
-        found["thinking_budget"] = _effort_for(budget, "thinking_budget", refusals)
+        found["thinking_budget"] = _effort_for(budget, "thinking_budget", dialect, refusals)
     thinking = given.get("thinking")
     if thinking is not None:
-        found["thinking"] = _effort_of(thinking, refusals)
+        found["thinking"] = _effort_of(thinking, dialect, refusals)
     for name in ("reasoning_effort", "thinking_budget", "thinking"):
         given.pop(name, None)
     values = list(found.values())
@@ -74,7 +74,7 @@ def _asked(
     return parameter, effort
 
 
-def _effort_for(budget: Any, parameter: str, refusals: Refusals) -> str | None:
+def _effort_for(budget: Any, parameter: str, dialect: ResponsesDialect, refusals: Refusals) -> str | None:
     if not isinstance(budget, int) or isinstance(budget, bool) or budget < -1:
         raise InvalidRequestError(f"{refusals.who}: {parameter} is a number of tokens, not {budget!r}")
     if budget == -1:
@@ -82,16 +82,17 @@ def _effort_for(budget: Any, parameter: str, refusals: Refusals) -> str | None:
     if budget == 0:
         return "none"
     effort = effort_for(budget)
-    refusals.note(f"{parameter}={budget}->effort {effort}")
+    if dialect.efforts != ():
+        refusals.note(f"{parameter}={budget}->effort {effort}")
     return effort
 
 
-def _effort_of(thinking: Any, refusals: Refusals) -> str | None:
+def _effort_of(thinking: Any, dialect: ResponsesDialect, refusals: Refusals) -> str | None:
     kind = thinking.get("type") if isinstance(thinking, Mapping) else None
     if kind == "disabled":
         return "none"
     if kind == "enabled" and thinking.get("budget_tokens") is not None:
-        return _effort_for(thinking["budget_tokens"], "thinking.budget_tokens", refusals)
+        return _effort_for(thinking["budget_tokens"], "thinking.budget_tokens", dialect, refusals)
     if kind in ("enabled", "adaptive"):
         return None
     raise InvalidRequestError(
