@@ -7,21 +7,19 @@ again.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import wait
-from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm_master.errors import LedgerError
-from llm_master.ledger.alarm import Alarm, say
+from llm_master.ledger.alarm import Alarm
 from llm_master.ledger.chunks import Sealer
+from llm_master.ledger.ending import ENDING, write_at_exit
 from llm_master.ledger.insert import insert, mended, rows_of
 from llm_master.ledger.queueing import Awaited, Bell, Companion, Kept, Waiter, Waiting
 from llm_master.ledger.retention import make_room
@@ -75,8 +73,7 @@ class Writer:
         self._gate = threading.RLock()
         self._begin()
         around_fork(self)
-        _LIVE.add(self)
-        _flush_at_exit()
+        write_at_exit(self)
 
     def _begin(self) -> None:
         self.queue.clear()
@@ -146,7 +143,7 @@ class Writer:
         with self._start:
             if self._thread is not None:
                 return
-            if _ENDING.is_set():
+            if ENDING.is_set():
                 # A thread begun now would be stopped anywhere: who adds a row so late writes it.
                 self._cycle()
                 self.idle = True
@@ -217,7 +214,7 @@ class Writer:
             self._build()
             if not self._write():
                 break
-            if not self._kept and ((len(self.queue) < _AT_ONCE and not _ENDING.is_set()) or not self.queue):
+            if not self._kept and ((len(self.queue) < _AT_ONCE and not ENDING.is_set()) or not self.queue):
                 break
         error = LedgerError(self.failure) if self.failure is not None else None
         barriers, self._barriers = self._barriers, []
@@ -399,10 +396,7 @@ class Writer:
 
 
 _WRITERS: weakref.WeakValueDictionary[str, Writer] = weakref.WeakValueDictionary()
-_LIVE: weakref.WeakSet[Writer] = weakref.WeakSet()
 _MAKING = threading.RLock()
-_EXIT_SECONDS, _FORWARD_SECONDS = 10.0, 2.0
-_ENDING = threading.Event()
 
 
 def writer_of(path: str, patience: float) -> Writer:
@@ -413,33 +407,6 @@ def writer_of(path: str, patience: float) -> Writer:
         if writer is None:
             writer = _WRITERS[path] = Writer(path, patience)
         return writer
-
-
-def _flush() -> None:
-    for writer in list(_LIVE):
-        if writer.pending:
-            wait([writer.barrier().future], _EXIT_SECONDS)
-
-
-def _end() -> None:
-    """Write what is queued and close the files; what cannot be written is lost now, and said."""
-    _flush()
-    _ENDING.set()
-    for writer in list(_LIVE):
-        for companion in writer.companions:
-            # What does not get there now is in the file and gets there next time.
-            companion.stop(_FORWARD_SECONDS)
-        writer.stop(_EXIT_SECONDS)
-        if writer.pending:
-            say(logging.ERROR, f"{writer.pending} rows of the ledger in {writer.path} are lost: {writer.failure}")
-
-
-@cache
-def _flush_at_exit() -> None:
-    # Threads that are no daemons are waited for before this, so that the rows of their calls are queued by now.
-    atexit.register(_end)
-    # A child that multiprocessing has forked does not run that (before Python 3.13), but it does this.
-    getattr(threading, "_register_atexit", lambda _: None)(_flush)
 
 
 def _in_child() -> None:
