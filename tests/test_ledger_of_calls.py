@@ -151,20 +151,6 @@ def test_failures_fallbacks_and_what_was_left_are_rows_too(path: Path, fault_ser
     assert b"sk-ledger" not in path.read_bytes()
 
 
-def test_other_operations_are_rows_of_their_kind(path: Path, fault_server: FaultServer) -> None:
-    async def main() -> Any:
-        async with client(fault_server, Ledger(path)) as llm:
-            return await llm.embed("openai/text-embedding-3-small", ["one", "two"])
-
-    try:
-        found = run(main())
-    except ProviderError:
-        found = None
-    (call,) = rows(path)
-    assert call["kind"] == "embed"
-    assert (call["outcome"] == "ok") == (found is not None)
-
-
 def test_a_kept_answer_costs_nothing(path: Path, fault_server: FaultServer) -> None:
     fault_server.script([ok("whole", usage=Usage(11, 7))])
 

@@ -24,6 +24,7 @@ WORDS = {
     "damaged": "it is damaged; move it away and a new one is begun",
     "directory": "cannot be opened",
     "foreign": "is a database of another program, not a ledger; name another path for the ledger",
+    "newer": "update LLM Master, or name another place",
 }
 VECTORS = {"model": "m", "data": [{"index": 0, "embedding": [0.5, 1.0]}], "usage": {"prompt_tokens": 4}}
 

@@ -114,6 +114,16 @@ def _foreign(path: Path) -> Iterator[None]:
     path.unlink()
 
 
+@contextlib.contextmanager
+def _newer(path: Path) -> Iterator[None]:
+    """A later version of this program has made it."""
+    open_file(str(path)).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    yield
+    path.unlink()
+
+
 TROUBLES: dict[str, Trouble] = {
     "locked": _locked,
     "full": _full,
@@ -121,6 +131,7 @@ TROUBLES: dict[str, Trouble] = {
     "damaged": _damaged,
     "directory": _directory,
     "foreign": _foreign,
+    "newer": _newer,
 }
 
 
