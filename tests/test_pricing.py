@@ -304,6 +304,9 @@ def test_hours_over_midnight() -> None:
         ("gemini-4-argon", "vertex", {"host": "europe-west1-aiplatform.googleapis.com"}, "2.2"),
         ("gemini-4-argon", "vertex", {"host": "aiplatform.googleapis.com"}, "2"),
         ("gemini-4-argon", "vertex", {"host": "aiplatform.eu.rep.googleapis.com"}, "2.2"),
+        ("openai/gpt-oss-120b", "together", {"host": "us-api.together.ai"}, "0.1875"),
+        ("openai/gpt-oss-120b", "together", {"host": "ca-api.together.xyz"}, "0.1875"),
+        ("openai/gpt-oss-120b", "together", {"host": "api.together.ai"}, "0.15"),
         # Bedrock's places are in its names and in its price sheet.
         ("global.anthropic.claude-opus-5-5", "bedrock", {}, "4"),
         ("us.anthropic.claude-opus-5-5", "bedrock", {}, "4.4"),

@@ -111,6 +111,15 @@ def test_a_response_explains_its_cost(fault_server: FaultServer) -> None:
     assert attempt.cost_details == details
 
 
+def test_a_refusal_in_a_good_answer_is_billed(fault_server: FaultServer) -> None:
+    body = {**body_of(MESSAGES, messages(1000, 3), "claude-opus-5-5"), "content": [], "stop_reason": "refusal"}
+    body["stop_details"] = {"type": "refusal", "category": "cyber"}
+    found = answered(fault_server, "anthropic", "/base/v1/messages", body, "claude-opus-5-5")
+    assert found.finish_reason == "refusal"
+    # 4 / 20
+    assert found.cost == (1000 * 4 + 3 * 20) / M
+
+
 def test_what_the_provider_reports_wins_and_says_so(fault_server: FaultServer) -> None:
     body = body_of(CHAT, chat(1000, 200, cost=0.5), "openai/gpt-4o")
     found = answered(fault_server, "openrouter", "/base/v1/chat/completions", body, "openai/gpt-4o")

@@ -244,7 +244,19 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
             },
             PLAIN,
             (1000 * Decimal("2.5") + 200 * 10) / M,
-        )
+        ),
+        # What was cached has no price of its own: 2.5 / 10.
+        (
+            "cohere",
+            "command-a-03-2025",
+            {
+                "billed_units": {"input_tokens": 1000, "output_tokens": 200},
+                "tokens": {"input_tokens": 1066, "output_tokens": 203},
+                "cached_tokens": 400,
+            },
+            Usage(1000, 200, 400),
+            (1000 * Decimal("2.5") + 200 * 10) / M,
+        ),
     ],
     "moonshot": [
         (
