@@ -4,8 +4,12 @@ Fixtures of all tests.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.fault_server import FaultServer
@@ -15,6 +19,36 @@ from llm_master.policy.budget import shared_budget
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
 _OURS = ("LLM_MASTER_STATE_DIR", "LLM_MASTER_LIMITS", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
+
+
+def pytest_configure() -> None:
+    """
+    Keep compiled code where the system keeps none: four workers and the processes of tests read the same files.
+
+    It goes into the virtual environment, not beside the sources.
+    """
+    if sys.dont_write_bytecode and sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(sys.prefix) / "bytecode")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """
+    Let each worker begin with other files than the others.
+
+    All of them read every file of tests. What one has compiled the others find compiled, unless all compile the same
+    file at the same time.
+    """
+    given = getattr(session.config, "workerinput", None)
+    if given is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    names = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+    first = len(names) * int(given["workerid"].removeprefix("gw")) // given["workercount"]
+    for name in names[first:] + names[:first]:
+        # A file that cannot be imported is reported when it is collected.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 @pytest.fixture(autouse=True)
