@@ -21,7 +21,7 @@ from support.ledgers import ask, count, made
 from llm_master import ConfigurationError, Ledger, LLMConfig, QueryLLM
 from llm_master.asking import ASKINGS
 from llm_master.cli.ledger_doctor import ledger_findings
-from llm_master.ledger import forward, writer
+from llm_master.ledger import choice, forward, writer
 from llm_master.ledger.choice import ledger_of
 from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, TOKENS
 from llm_master.ledger.sqlite_file import open_file
@@ -105,14 +105,22 @@ def test_a_mode_without_a_place_is_a_contradiction_and_not_silence(tmp_path: Pat
         assert str(error.value) == words
 
 
-def test_without_a_home_there_is_no_ledger_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_there_is_no_ledger_and_no_crash(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def nobody(_: int) -> Any:
         raise KeyError("getpwuid(): uid not found")
 
     for name in ("HOME", "LLM_MASTER_LEDGER", "XDG_STATE_HOME", "LLM_MASTER_PRICES", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    assert (ledger_of(None, None, {}), data_path()) == (None, None)
+    choice._say_homeless.cache_clear()
+    assert [ledger_of(None, None, {}) for _ in range(3)] == [None] * 3
+    words = (
+        "there is no home folder for the ledger: calls are not written down; name a file in LLM_MASTER_LEDGER, or off"
+    )
+    assert [record.message for record in caplog.records] == [words]
+    assert data_path() is None
     assert found(None) == [("ledger", "off", "there is no home folder for the ledger")]
     with pytest.raises(ConfigurationError, match="asks for a ledger, and there is no home folder for the ledger; name"):
         ledger_of("strict", None, {})

@@ -34,7 +34,7 @@ async def ledger_findings(settings: Settings | None, dotenv: Mapping[str, str], 
     from llm_master.ledger.store import no_place
 
     try:
-        ledger = ledger_of(None, settings, dotenv)
+        ledger = ledger_of(None, settings, dotenv, quiet=True)
         if ledger is None:
             by_file = settings is not None and settings.ledger is not None and settings.ledger.mode == "off"
             return [_find("ledger", "off", "the settings switch it off" if by_file else no_place())]

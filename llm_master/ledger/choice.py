@@ -4,10 +4,13 @@ Which ledger a client keeps: what its argument says, then its settings file, the
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_master.errors import ConfigurationError
+from llm_master.ledger.alarm import say
 from llm_master.ledger.store import Ledger, no_place
 from llm_master.settings_parts import LedgerSettings
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ledger_of", "postgres_of"]
 
 
-def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str]) -> Ledger | None:
+def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str], *, quiet: bool = False) -> Ledger | None:
     """
     The ledger of a client, None when it is switched off.
 
@@ -28,6 +31,7 @@ def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str]) -> Ledger | 
         given: the argument of ``QueryLLM``: a ``Ledger``, or a mode, which leaves the rest to the file.
         settings: a checked settings file or None.
         dotenv: what the ``.env`` file holds, for the address of the PostgreSQL.
+        quiet: whether nothing is said when there is none that nobody has switched off.
 
     Raises:
         ConfigurationError: it is none of what ``QueryLLM`` takes, a variable that is not set, or a missing extra.
@@ -44,6 +48,8 @@ def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str]) -> Ledger | 
         return None
     if named.path is None and Ledger.default_path() is None:
         if mode is None:
+            if not quiet and not os.environ.get("LLM_MASTER_LEDGER"):
+                _say_homeless()
             return None
         who = f"ledger={given!r}" if given else f'{settings.path}: mode = "{mode}"'
         raise ConfigurationError(f"{who} asks for a ledger, and {no_place()}; name a path")
@@ -55,6 +61,12 @@ def ledger_of(given: Any, settings: Any, dotenv: Mapping[str, str]) -> Ledger | 
         max_bytes=named.max_bytes,
         postgres=postgres_of(settings, dotenv),
     )
+
+
+@cache
+def _say_homeless() -> None:
+    """Once a process."""
+    say(logging.WARNING, f"{no_place()}: calls are not written down; name a file in LLM_MASTER_LEDGER, or off")
 
 
 def postgres_of(settings: Any, dotenv: Mapping[str, str]) -> str | None:
