@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from support.ledger_rows import CHUNK, DAY, START, call, fill, opened, seal
 
 from llm_master.errors import ConfigurationError, InvalidRequestError, LedgerError
+from llm_master.ledger.chunks import summary_of
 from llm_master.ledger.reading import BY, Reader
 from llm_master.ledger.reading_ranks import ranks_of
 from llm_master.ledger.rows import AttemptRow, tags_of
 from llm_master.ledger.store import Ledger
-from llm_master.ledger.summary import KINDS, packed, width_of
+from llm_master.ledger.summary import KINDS, SUMS, Summary, packed, width_of
 
 LARGEST = 2**63 - 1
 COUNTS = {
@@ -273,11 +274,39 @@ def test_percentiles_of_many_values_in_pieces(sizes, spread, drift, seed):
     assert found == (None if not values else (*ranks(values), len(values)))
 
 
-def test_percentiles_of_pieces_that_mislead_a_sample():
-    # Nearly every piece is a single step high, and what the ranks are about lies where the sample sees nothing.
-    pieces = [[0] * 4999 + [10**6 + at] for at in range(40)] + [[5] * 3, list(range(10**7, 10**7 + 2000))]
-    values = sorted(value for each in pieces for value in each)
+@pytest.mark.parametrize("length", [4910, 5030, 5070, 5190])
+def test_percentiles_of_pieces_that_mislead_a_sample(length):
+    # Small numbers end just after the sample of each piece took one: it sees too many of them.
+    step = 40 * length // 4096
+    pieces = []
+    for at in range(40):
+        small = (length // 2 // step) * step + at * 7 % step + 1
+        pieces.append(list(range(small)) + list(range(10**6, 10**6 + length - small)))
+    values = [value for each in pieces for value in each]
     assert ranks_of([("I", packed(each, "I")) for each in pieces]) == (*ranks(values), len(values))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latencies": memoryview(b"\1\0\0\0")},
+        {"answered": [2]},
+        {"calls": [3], "latencies": memoryview(bytes(12))},
+        {"labels": [None, None]},
+        {"sums": [[1, 2]] * len(SUMS)},
+        {"sums": [[1]]},
+        {"width": "B"},
+    ],
+    ids="-".join,
+)
+def test_a_kept_summary_that_does_not_add_up_is_left_alone(change):
+    numbers = memoryview(bytes(8))
+    good = Summary([None], [2], [[1] for _ in SUMS], "I", numbers, [1], numbers[:4])
+    assert summary_of(b"\2" + msgspec.msgpack.encode(good), 2) == good
+    wrong = msgspec.structs.replace(good, **change)
+    assert wrong != good
+    expected = 4 if "calls" in change else 2
+    assert summary_of(b"\2" + msgspec.msgpack.encode(wrong), expected) is None
 
 
 def test_numbers_that_need_all_their_bits(tmp_path):

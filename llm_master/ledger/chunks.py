@@ -16,7 +16,7 @@ import msgspec
 
 from llm_master.ledger.columns import Columns, read
 from llm_master.ledger.groups import grouped
-from llm_master.ledger.summary import Dialect, Malformed, Summary
+from llm_master.ledger.summary import SUMS, Dialect, Malformed, Summary
 
 if TYPE_CHECKING:
     import sqlite3
@@ -56,7 +56,8 @@ def summary_of(data: bytes | None, calls: int) -> Summary | None:
     width = _WIDTHS.get(found.width, 0)
     groups = {len(found.labels), len(found.calls), len(found.answered), *(len(each) for each in found.sums if each)}
     sizes = (len(found.latencies), len(found.first_tokens)) == (sum(found.calls) * width, sum(found.answered) * width)
-    return found if sizes and len(groups) == 1 and sum(found.calls) >= calls else None
+    whole = sizes and len(groups) == 1 and len(found.sums) == len(SUMS)
+    return found if whole and sum(found.calls) >= calls else None
 
 
 def columns_of(data: bytes | None, calls: int) -> Columns | None:
