@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llm_master.classes import Attempt
 from llm_master.errors import APIConnectionError, APITimeoutError, LLMError, ResponseError, StreamInterrupted
 from llm_master.policy.estimate import estimate_input, estimate_output
+from llm_master.pricing import Pricer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -263,7 +264,9 @@ class Trial:
         now = monotonic()
         began, started = self.began, call.started
         self.lease.success(now - began if first is None else None)
-        usage = response.usage
+        usage, pricer = response.usage, response.pricer
+        if type(pricer) is Pricer:
+            pricer.at -= now - began  # prices are those of the moment at which the request was made
         request, source = self.request, self.stream or self.request
         call.add(
             Attempt(
@@ -282,7 +285,7 @@ class Trial:
                 bytes_sent=0 if request is None else request.bytes_sent,
                 bytes_received=0 if source is None else source.bytes_received,
                 reported_cost=getattr(response, "reported_cost", None),
-                pricer=response.pricer,
+                pricer=pricer,
             )
         )
         if self.reservation is not None:
@@ -392,7 +395,7 @@ class Trial:
                 deployment=self.place.name,
                 request_id=getattr(error, "request_id", None),
                 usage=usage,
-                pricer=None if usage is None else _pricer(target, self.step.params, partial),
+                pricer=None if usage is None else _pricer(target, self.step.params, partial, monotonic() - self.began),
                 bytes_sent=0 if request is None else request.bytes_sent,
                 bytes_received=0 if source is None else source.bytes_received,
             )
@@ -415,12 +418,13 @@ def _may_be_billed(error: LLMError) -> bool:
     return error.sent and (status is None or 200 <= status < 300)
 
 
-def _pricer(target: Any, params: dict[str, Any], partial: Any) -> Any:
+def _pricer(target: Any, params: dict[str, Any], partial: Any, ago: float) -> Any:
     """What prices an attempt without a whole answer: as that said it was served, else as it was asked for."""
     make = getattr(target, "pricer", None)
     if make is None:
         return None
     made = make(getattr(partial, "model", None))
+    made.at -= ago
     made.geo = getattr(partial, "geo", None) or _word(params.get("inference_geo"))
     made.tier = getattr(partial, "service_tier", None)
     if made.tier is None:

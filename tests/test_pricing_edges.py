@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import sqlite3
+import time
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 from support import faults
-from support.behaviours import ok, status
+from support.behaviours import hold, ok, status
 from support.fault_server import FaultServer
 
 from llm_master import (
@@ -438,6 +440,25 @@ def test_a_callers_context_rounds_no_sum(fault_server: FaultServer) -> None:
         one, two = first.cost, second.cost
     assert (one, two) == (first.usage.input_tokens * Decimal("1.234567") / M, Decimal("0.152415938119"))
     assert total == details == one + two
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_prices_are_of_the_moment_of_the_request(streamed: bool, fault_server: FaultServer) -> None:
+    # Both attempts take 20 ms and more; the first one is lost.
+    fault_server.script([dataclasses.replace(reply, before=hold(0.02)) for reply in (faults.truncated_json(), ok())])
+
+    async def main() -> Any:
+        async with client(fault_server, "openai") as llm:
+            if not streamed:
+                return await llm.query("openai/gpt-4o", "Hi")
+            pieces = await llm.query("openai/gpt-4o", "Hi", stream=True)
+            await pieces.text()
+            return pieces.response
+
+    found = asyncio.run(main())
+    end = time.time()
+    for attempt in found.attempts:
+        assert attempt.pricer.at <= end - attempt.latency
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
