@@ -162,6 +162,30 @@ def test_several_answers_where_there_is_one(family):
         assert ask(server, name, n=2, drop_params=True, **api).dropped == ("n",)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "nearest", "api"),
+    [
+        ("temperature", 2.5, 2.0, "chat"),
+        ("temperature", 2.5, 2.0, "responses"),
+        ("presence_penalty", -3.5, -2.0, "chat"),
+    ],
+)
+def test_a_value_outside_of_a_documented_range_is_not_sent(name, value, nearest, api):
+    with FaultServer() as server:
+        with pytest.raises(UnsupportedParameterError, match=rf"{name}={value}.* nearest {nearest:g}"):
+            ask(server, "openai/gpt-4o", api=api, **{name: value})
+        assert server.requests == []
+        assert ask(server, "openai/gpt-4o", api=api, drop_params=True, **{name: value}).dropped == (
+            f"{name}={value}->{nearest:g}",
+        )
+        assert server.requests[0].json[name] == nearest
+
+
+def test_where_one_value_is_taken_it_is_named():
+    with FaultServer() as server, pytest.raises(UnsupportedParameterError, match="n=2; it takes 1 only"):
+        ask(server, "groq/llama", n=2)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_effort_that_is_none_names_the_nearest(family):
     name, api = name_of(family)

@@ -68,13 +68,11 @@ def query(server: FaultServer, *args: Any, llm: dict[str, Any] | None = None, **
 def test_a_fallback_gets_the_messages_and_no_parameters(fault_server: FaultServer) -> None:
     fault_server.route("/openai", [quota_429()])
     fault_server.route("/anthropic", [ok("from claude")])
-    response = query(
-        fault_server, "gpt-4o", HI, temperature=0.7, reasoning_effort="high", fallback_model="claude-sonnet-4-5"
-    )
+    response = query(fault_server, "gpt-4o", HI, temperature=0.7, seed=7, fallback_model="claude-sonnet-4-5")
     assert (response.content, response.provider) == ("from claude", "anthropic")
     assert response.model_name == "claude-sonnet-4-5"
     first, second = fault_server.requests
-    assert first.json["temperature"] == 0.7
+    assert (first.json["temperature"], first.json["seed"]) == (0.7, 7)
     assert set(second.json) == {"model", "max_tokens", "messages"}
     assert second.json["messages"] == HI
     assert [(a.provider, a.outcome, a.error) for a in response.attempts] == [
