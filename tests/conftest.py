@@ -53,7 +53,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let no collection of garbage look at what stays to the end, every test among it: that takes a second each time."""
+    """Let no collection of garbage look at what stays to the end, each test among it: that would take a second."""
     gc.collect()
     gc.freeze()
 

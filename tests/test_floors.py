@@ -5,6 +5,7 @@ The house keeps its shape: arrows point down, files stay short, providers stay d
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -99,7 +100,11 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 
 def top(name: str) -> str:
@@ -147,7 +152,7 @@ def may_import(importer: str, imported: str) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
 def test_arrows_point_down(name: str) -> None:
-    assert [imported for imported in sorted(arrows(TREES[name])) if not may_import(name, imported)] == []
+    assert [imported for imported in sorted(arrows(trees()[name])) if not may_import(name, imported)] == []
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_arrows_see_every_form_of_import() -> None:
 def test_no_import_is_relative() -> None:
     relative = [
         f"{name}:{node.lineno}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.level
     ]
@@ -211,7 +216,7 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def test_no_import_runs_in_a_circle() -> None:
-    assert circle({name: arrows(tree) for name, tree in TREES.items() if name}) == []
+    assert circle({name: arrows(tree) for name, tree in trees().items() if name}) == []
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["a", "b", "c"]
 
 
@@ -226,7 +231,7 @@ def imported_from_outside(tree: ast.AST) -> set[str]:
 
 
 def test_the_low_floors_open_no_socket() -> None:
-    low = {name: tree for name, tree in TREES.items() if name and floor_of(name) <= WIRE}
+    low = {name: tree for name, tree in trees().items() if name and floor_of(name) <= WIRE}
     assert "classes" in low
     assert {"wire.sse", "errors"} <= low.keys()
     found = {
@@ -251,7 +256,7 @@ def file_reads(tree: ast.AST) -> list[int]:
 
 
 def test_the_low_floors_read_no_file_but_in_the_known_places() -> None:
-    reading = {top(name) for name, tree in TREES.items() if name and floor_of(name) <= WIRE and file_reads(tree)}
+    reading = {top(name) for name, tree in trees().items() if name and floor_of(name) <= WIRE and file_reads(tree)}
     assert reading <= READERS
     assert file_reads(ast.parse("open('a')\nPath('b').read_bytes()\nx.read()")) == [1, 2]
 
@@ -286,7 +291,7 @@ def providers_named(tree: ast.AST) -> list[int]:
 
 @pytest.mark.parametrize("name", list(MODULES))
 def test_no_code_names_a_provider(name: str) -> None:
-    assert providers_named(TREES[name]) == []
+    assert providers_named(trees()[name]) == []
 
 
 @pytest.mark.parametrize(
@@ -329,7 +334,7 @@ def swallowed(tree: ast.AST) -> list[int]:
 
 @pytest.mark.parametrize("name", list(MODULES))
 def test_no_error_is_swallowed(name: str) -> None:
-    assert swallowed(TREES[name]) == []
+    assert swallowed(trees()[name]) == []
 
 
 @pytest.mark.parametrize(
