@@ -349,13 +349,14 @@ def test_an_empty_ledger(tmp_path):
 
 def test_patterns_choose_calls(tmp_path):
     path = tmp_path / "usage.sqlite3"
-    asked = ["gpt-4o", "GPT-4o-mini", "claude", "g_t-4o"]
+    asked = ["gpt-4o", "GPT-4o-mini", "claude", "g_t-4o", "a[b]|c"]
     fill(path, [call(n, model_asked=name, model=None, tags=["t%", "u"][: n % 3]) for n, name in enumerate(asked)])
     reader = Reader(path)
-    for pattern, expected in [("gpt-4o*", 2), ("claude", 1), ("g_t*", 1), ("?laude", 1), ("o", 0)]:
+    models = {"gpt-4o*": 2, "claude": 1, "g_t*": 1, "?laude": 1, "o": 0, "A[b]|?": 1, "a[ab]*": 0}
+    for pattern, expected in models.items():
         assert reader.usage(model=pattern)[0].calls == expected
         assert len(reader.calls(9, reader.selection(model=pattern))) == expected
-    for pattern, expected in [("t%", 2), ("u", 1), ("*", 2), (("t%", "u"), 2)]:
+    for pattern, expected in [("t%", 3), ("u", 1), ("*", 3), (("t%", "u"), 3)]:
         assert reader.usage(tag=pattern)[0].calls == expected
         assert len(reader.calls(9, reader.selection(tag=pattern))) == expected
 

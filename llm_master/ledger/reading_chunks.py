@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fnmatch import translate
+from itertools import compress
 
 import msgspec
 
@@ -179,17 +179,17 @@ class Reading:
 
     def _chosen_of(self, columns: Columns) -> list[int] | None:
         """The places of the calls that are chosen; None is all of them."""
-        keep: Iterable[int] | None = None
+        keep: list[int] | None = None
         since, until = self._chosen.since, self._chosen.until
         if since is not None or until is not None:
             low = -(1 << 64) if since is None else since
             high = 1 << 64 if until is None else until
             keep = [place for place, ts in enumerate(columns.numbers["ts"]) if low <= ts < high]
         for name, fits in self._patterns.items():
-            fitting = [_places(columns.texts[each], fits, tags=name == "tag") for each in _HELD_AGAINST[name]]
-            fit = set().union(*fitting)
-            keep = fit if keep is None else fit.intersection(keep)
-        return None if keep is None else sorted(keep)
+            held = [_fit(columns.texts[each], fits, tags=name == "tag") for each in _HELD_AGAINST[name]]
+            good = held[0] if len(held) == 1 else [one or other for one, other in zip(*held, strict=True)]
+            keep = list(compress(range(columns.count), good)) if keep is None else [at for at in keep if good[at]]
+        return keep
 
     def _extend(self, first: int, last: int) -> None:
         self.first = first if self.first is None else min(first, self.first)
@@ -200,12 +200,14 @@ _Fits = Callable[[str], object]
 
 
 def _fitting(patterns: Sequence[str]) -> _Fits:
-    # As in a shell: * and ?, in any case.
-    return re.compile("|".join(translate(each) for each in patterns), re.IGNORECASE).match
+    # * and ? as in a shell, in any case; whatever else stands there stands for itself.
+    special = {"*": ".*", "?": "."}
+    texts = ["".join(special.get(c) or re.escape(c) for c in each) for each in patterns]
+    return re.compile("|".join(texts), re.IGNORECASE | re.DOTALL).fullmatch
 
 
-def _places(texts: Texts, fits: _Fits, *, tags: bool) -> set[int]:
-    """The places of the calls whose name fits, or one of whose tags does."""
+def _fit(texts: Texts, fits: _Fits, *, tags: bool) -> list[bool]:
+    """Of each call whether its name fits, or one of its tags does."""
     try:
         good = [
             any(map(fits, tags_of(value or ""))) if tags else value is not None and bool(fits(value))
@@ -213,4 +215,4 @@ def _places(texts: Texts, fits: _Fits, *, tags: bool) -> set[int]:
         ]
     except (msgspec.MsgspecError, TypeError) as error:
         raise Malformed(f"tags: {error}") from error
-    return {place for place, code in enumerate(texts.codes) if good[code]}
+    return [good[code] for code in texts.codes]
