@@ -98,7 +98,7 @@ class Columns(msgspec.Struct, gc=False):
             list(chosen),
             [list(map(sum, cut(name))) for name in SUMS],
             [sorted(each) for each in cut("latency_us")],
-            [sorted(value for value in each if value != absent) for each in cut("ttft_us")],
+            [sorted([value for value in each if value != absent]) for each in cut("ttft_us")],
         )
 
     def pack(self) -> bytes:
