@@ -58,14 +58,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def _state(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, _state: str) -> None:
     """No test sees the keys, addresses and proxies of whoever runs it."""
     for name in list(os.environ):
         if name.upper().endswith(_ENDINGS) or name in _OURS:
             monkeypatch.delenv(name)
     # Nor writes into their ledger.
     monkeypatch.setenv("LLM_MASTER_LEDGER", "off")
+    # Nor counts in their budgets.
+    monkeypatch.setenv("XDG_STATE_HOME", _state)
     # Nor prices with what they have fetched.
     monkeypatch.setenv("LLM_MASTER_PRICES", "off")
 
