@@ -47,6 +47,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
         notes: what was unusual but harmless.
         call_id: the call's own id, under which the ledger keeps it, None without a ledger.
         billed: what the provider bills besides tokens, by name (``audio_seconds``, ``characters``, ``search_units``).
+        reported_cost: USD (a Decimal) that the provider itself reported for one request, else None.
     """
 
     model_name: str = ""
@@ -62,12 +63,15 @@ class OperationResponse(msgspec.Struct, kw_only=True):
     pricer: Any = None
     call_id: str | None = None
     billed: dict[str, Any] | None = None
+    reported_cost: Any = None
     service_tier: ClassVar[str | None] = None
     geo: ClassVar[str | None] = None
 
     @property
     def cost(self) -> Decimal | None:
         """USD of the whole call, by tokens, seconds, characters or searches; None when no price is known."""
+        if self.reported_cost is not None:
+            return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
         if self.pricer is None:
             return None
         return self.pricer(self.usage)  # type: ignore[no-any-return]  # a Decimal or None

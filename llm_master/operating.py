@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from llm_master.addresses import base_url, given_url
+from llm_master.bodies import amount_of, walk
 from llm_master.endpoint import Endpoint
 from llm_master.errors import (
     ConfigurationError,
@@ -78,8 +79,21 @@ async def operate(target: Any, name: str, payload: Any, request: Request, timeou
             target.heed(answer.headers)
     else:
         _count_text(name, payload, response)
+        if operation.cost is not None:
+            response.reported_cost = _reported(answer.body, operation.cost)
         target.complete(response, answer.headers)
     return response
+
+
+def _reported(body: bytes, path: str) -> Any:
+    """USD at a path of a JSON body, None for none; the vectors beside it are not read again."""
+    head, _, rest = path.partition(".")
+    try:
+        found = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get(head)
+        value = None if found is None else msgspec.json.decode(found)
+    except msgspec.MsgspecError:
+        return None
+    return amount_of(walk(value, tuple(rest.split("."))) if rest else value)
 
 
 def _count_text(name: str, payload: Any, response: Any) -> None:

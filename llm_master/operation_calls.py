@@ -5,7 +5,7 @@ A call beside chat: the same attempts, limits and fallbacks as a question, and t
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from functools import partial, reduce
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -190,11 +190,11 @@ class _Sum:
     """Prices what several requests cost together: the price of each may differ."""
 
     def __init__(self, parts: list[EmbeddingResponse]) -> None:
-        self.parts = [(part.pricer, part.usage) for part in parts]
+        self.costs = [(part.reported_cost, part.pricer, part.usage) for part in parts]
         self.free = all(part.pricer.free for part in parts)
 
     def __call__(self, usage: Usage) -> Decimal | None:  # noqa: ARG002  # as Pricer: it is the sum of the parts
-        from decimal import Decimal
+        from llm_master.money import EXACT
 
-        costs = [pricer(used) for pricer, used in self.parts]
-        return None if None in costs else sum(costs, Decimal(0))
+        costs = [pricer(used) if told is None else told for told, pricer, used in self.costs]
+        return None if None in costs else reduce(EXACT.add, costs)

@@ -83,6 +83,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         stream: fields that ask for the answer piece by piece; None: the provider documents no such thing.
         brackets: whether a list in a form is sent as ``name[]``.
         per_model: part of a model's name -> fields that replace these; the longest part that occurs wins.
+        cost: dotted path in the body of the USD that the provider reports, None where it reports none.
     """
 
     path: str
@@ -104,6 +105,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stream: dict[str, Any] | None = None
     brackets: bool = True
     per_model: dict[str, dict[str, Any]] = {}
+    cost: str | None = None
 
     def __post_init__(self) -> None:
         for override in self.per_model.values():

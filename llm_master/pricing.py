@@ -8,6 +8,7 @@ unknown is None and never 0; where a part is unknown, ``Cost.complete`` is False
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -244,7 +245,9 @@ def load_aside() -> None:
     if not is_loaded():
         import threading
 
-        threading.Thread(target=load, name="llm-master-prices", daemon=True).start()
+        # Where no thread can be had, the first price reads it.
+        with suppress(RuntimeError):
+            threading.Thread(target=load, name="llm-master-prices", daemon=True).start()
 
 
 def is_loaded() -> bool:

@@ -5,10 +5,11 @@ The usage of every provider, read by its family from whole answers and from stre
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import msgspec
@@ -195,6 +196,62 @@ def test_images_by_the_megapixel(size: dict[str, int], expected: str | None, fau
     image = {"url": "https://fal.media/x.png", "content_type": "image/png", **size}
     found = answered(fault_server, "fal", "/base/v1/fal-ai/flux/requests/j", {"images": [image]}, "fal-ai/flux/dev")
     assert found.cost == (None if expected is None else Decimal(expected))
+
+
+def vectors(usage: dict[str, Any], *, coded: bool = False) -> dict[str, Any]:
+    vector: Any = base64.b64encode(b"\x01\x7f").decode() if coded else [0.5, 0.25]
+    return {"object": "list", "data": [{"index": 0, "embedding": vector}], "model": "m", "usage": usage}
+
+
+TOKENS = {"prompt_tokens": 8, "total_tokens": 8}
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "expected", "source"),
+    [
+        ("openrouter/openai/text-embedding-3-small", {"cost": 1.6e-07}, "0.00000016", "reported by openrouter"),
+        ("openrouter/openai/text-embedding-3-small", {}, None, None),
+        ("openrouter/openai/text-embedding-3-small", {"cost": {"total": 1}}, None, None),
+        ("perplexity/pplx-embed-v1-4b", {"cost": {"total_cost": 2.4e-07}}, "0.00000024", "reported by perplexity"),
+        ("perplexity/pplx-embed-v1-4b", {"cost": 5}, "0.00000024", "genai-prices 0.2.3"),  # 0.03
+        # Who documents no such thing is not believed: 0.02.
+        ("openai/text-embedding-3-small", {"cost": 5}, "0.00000016", "genai-prices 0.2.3"),
+    ],
+)
+def test_what_is_reported_of_vectors(
+    model: str, usage: dict[str, Any], expected: str | None, source: str | None, fault_server: FaultServer
+) -> None:
+    provider = model.partition("/")[0]
+    body = vectors({**TOKENS, **usage}, coded=provider == "perplexity")
+    fault_server.route("/base/v1/embeddings", [status(200, body)])
+
+    async def main() -> Any:
+        async with client(provider, fault_server) as llm:
+            return await llm.embed(model, ["one"])
+
+    found = asyncio.run(main())
+    assert found.cost == (None if expected is None else Decimal(expected))
+    assert (None if found.cost_details is None else found.cost_details.source) == source
+    (attempt,) = found.attempts
+    assert attempt.cost == found.cost
+
+
+def test_what_is_reported_of_many_vectors_is_added(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 512 texts at most go into a request of Perplexity; the second one tells no cost, and 8 tokens at 0.03 are billed.
+    many = vectors({**TOKENS, "cost": {"total_cost": 0.000123456789}}, coded=True)
+    many["data"] = [{**many["data"][0], "index": index} for index in range(512)]
+    fault_server.route("/base/v1/embeddings", [status(200, many), status(200, vectors(TOKENS, coded=True))])
+    monkeypatch.setattr("llm_master.operation_calls.AT_ONCE", 1)
+
+    async def main() -> Any:
+        async with client("perplexity", fault_server) as llm:
+            return await llm.embed("perplexity/pplx-embed-v1-4b", ["x"] * 513)
+
+    with localcontext(prec=3):
+        found = asyncio.run(main())
+        total = found.cost
+    assert total == Decimal("0.000123456789") + Decimal("0.00000024")
+    assert found.cost_details.total == total
 
 
 def test_a_kept_answer_costs_nothing(fault_server: FaultServer) -> None:
