@@ -18,8 +18,12 @@ from support.valkey import Valkey
 from llm_master import Limit, LLMConfig, QueryLLM, RateLimitError
 
 PROGRAM = """
-import asyncio, json, sys
+import asyncio, functools, json, sys
 from llm_master import Limit, LLMConfig, QueryLLM, RateLimitError
+from llm_master.policy import limits_redis
+
+# While four processes start, a store may take longer than the tenth of a second after which calls go on without it.
+limits_redis.RedisLimiter = functools.partial(limits_redis.RedisLimiter, timeout=30.0)
 
 async def main():
     config = LLMConfig(openai_api_key="sk-shared-0123456789", base_urls={"openai": sys.argv[1]})
