@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.command import AUTHORITY
 from support.fault_server import FaultServer
 
 from llm_master.engine import shared_limiter
@@ -24,10 +25,11 @@ _OURS = ("LLM_MASTER_STATE_DIR", "LLM_MASTER_LIMITS", "LLM_PROVIDER", "LLM_DEFAU
 
 def pytest_configure() -> None:
     """
-    Keep compiled code where the system keeps none: four workers and the processes of tests read the same files.
+    Set up what every process of the tests inherits: few authorities, and compiled code.
 
-    It goes into the virtual environment, not beside the sources.
+    Where the system keeps none of that, it goes into the virtual environment: all workers read the same files.
     """
+    os.environ["SSL_CERT_FILE"] = str(AUTHORITY)
     if sys.dont_write_bytecode and sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(sys.prefix) / "bytecode")
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

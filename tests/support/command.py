@@ -20,13 +20,28 @@ from typing import Self
 
 from support.forked import forks
 
-__all__ = ["COMMAND", "PICTURE", "PROGRAM", "ROOT", "Done", "Terminal", "bare_environment", "run", "start", "summary"]
+__all__ = [
+    "AUTHORITY",
+    "COMMAND",
+    "PICTURE",
+    "PROGRAM",
+    "ROOT",
+    "Done",
+    "Terminal",
+    "bare_environment",
+    "run",
+    "start",
+    "summary",
+]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = (sys.executable, "-W", "error", "-m", "llm_master.cli.main")
 #: A program of Python; its text comes first.
 PROGRAM = (sys.executable, "-W", "error", "-c")
 PATIENCE = 120.0
+
+#: The only authority that tests trust by default, its key is gone: to read a system's takes 40 ms for each client.
+AUTHORITY = ROOT / "tests" / "support" / "authority.pem"
 
 #: The smallest picture there is.
 PICTURE = base64.b64decode(
@@ -49,6 +64,7 @@ def bare_environment(home: Path, more: Mapping[str, str] | None = None) -> dict[
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
     # The folder is the home and is looked at afterwards: no ledger is kept in it.
     base["LLM_MASTER_LEDGER"] = "off"
+    base["SSL_CERT_FILE"] = str(AUTHORITY)
     return base | dict(more or {})
 
 

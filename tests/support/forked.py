@@ -130,10 +130,9 @@ def _talk(feed: int, given: bytes, outputs: tuple[int, int], until: float) -> li
 @functools.cache
 def forks() -> Forks:
     """The process that is forked, one for all tests of this process."""
-    from support.command import ROOT
+    from support.command import bare_environment
 
-    env = {"PATH": os.defpath, "HOME": os.devnull, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
-    made = Forks((sys.executable, "-W", "error", __file__), env)
+    made = Forks((sys.executable, "-W", "error", __file__), bare_environment(Path(os.devnull)))
     atexit.register(made.close)
     return made
 
