@@ -384,7 +384,7 @@ for number in range(3):
         os._exit(0 if fine else 1)  # without any end of the interpreter: strict rows are there
     children.append(pid)
 assert asyncio.run(calls("parent")) == 2
-print([os.waitpid(pid, 0)[1] for pid in children])
+print([os.waitpid(pid, 0)[1] for pid in children], flush=True)
 os._exit(0)
 """
 
