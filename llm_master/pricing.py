@@ -164,7 +164,9 @@ class Pricer(msgspec.Struct):
 
     def own(self) -> Rates | None:
         """The user's own prices of the model, None where there are none."""
-        config = self.entry or ModelRegistry.get_config(self.asked) or ModelRegistry.get_config(self.model)
+        config = self.entry
+        if config is None and ModelRegistry.CONFIGS:
+            config = ModelRegistry.get_config(self.asked) or ModelRegistry.get_config(self.model)
         if config is not None and config.input_price_per_million is not None:
             return _own_rates(
                 config.input_price_per_million,

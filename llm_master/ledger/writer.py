@@ -45,6 +45,8 @@ _GATHER = 0.04
 _GATHER_AWAITED = 0.0003
 # Seconds before a file that failed is tried again.
 _RETRY = 1.0
+# Rows of a transaction from which on a process is busy, and rows that may then wait to be added up.
+_BUSY, _MOST_LATE = 5, 16 * 8192
 # Rows between two looks at the size of the file.
 _LOOK_AFTER = 500
 
@@ -89,7 +91,8 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
         self._sealer: Sealer | None = None
-        self._newest = self._next_look = 0
+        self._newest = self._added = self._next_look = 0
+        self._late = False
         self._level = ""
         self._file: tuple[int, int] = (0, 0)
 
@@ -184,6 +187,9 @@ class Writer:
             self.idle = True
             if self.queue or self._stopping or self._hurried:
                 break
+            if self._late:
+                self._add_up()
+                continue
             self._wake.wait()
             self._wake.clear()
         self.idle = False
@@ -274,27 +280,44 @@ class Writer:
         if batch:
             for companion in self.companions:
                 companion.notify()
-            self._tidy()
+            self._make_room()
+            # Adding up takes 70 ms in which no row is written, so it is left to a quiet moment, though not for ever.
+            if len(batch) < _BUSY or self._newest - self._added >= _MOST_LATE:
+                self._add_up()
+            else:
+                self._late = True
         return True
 
-    def _tidy(self) -> None:
-        """Add up what is full and remove what is too much; the rows are in the file already, whatever comes of it."""
+    def _add_up(self) -> None:
+        """Sum one chunk of rows that is full; they are in the file already, whatever comes of it."""
         import sqlite3
 
+        self._late = False
         try:
             with self._gate:
-                if self._connection is None or self._sealer is None:
-                    return
-                self._sealer.step(self._newest)
-                if self.most_bytes is not None and self.written >= self._next_look:
-                    self._next_look = self.written + _LOOK_AFTER
-                    if not make_room(self._connection, self.most_bytes):
-                        self.alarm.tell(
-                            f"the ledger in {self.path} is larger than {self.most_bytes} bytes:"
-                            " PostgreSQL does not have its oldest calls yet"
-                        )
+                if self._sealer is not None:
+                    self._late = self._sealer.step(self._newest)
+                    if not self._late:
+                        self._added = self._newest
         except sqlite3.Error as error:
-            logger.debug("the ledger in %s is tidied up later: %s", self.path, error)
+            logger.debug("the ledger in %s is added up later: %s", self.path, error)
+
+    def _make_room(self) -> None:
+        """Remove the oldest rows of a file that has become too large."""
+        import sqlite3
+
+        if self.most_bytes is None or self.written < self._next_look:
+            return
+        self._next_look = self.written + _LOOK_AFTER
+        try:
+            with self._gate:
+                if self._connection is not None and not make_room(self._connection, self.most_bytes):
+                    self.alarm.tell(
+                        f"the ledger in {self.path} is larger than {self.most_bytes} bytes:"
+                        " PostgreSQL does not have its oldest calls yet"
+                    )
+        except sqlite3.Error as error:
+            logger.debug("the ledger in %s is made smaller later: %s", self.path, error)
 
     def _failed(self, why: str) -> None:
         with self._gate:
@@ -367,7 +390,7 @@ class Writer:
         if self._connection is None:
             self._connection, self._level = open_file(self.path, patience=0.0), "NORMAL"
             self._file = identity_of(self.path)
-            self._sealer, self._newest = Sealer(self._connection), 0
+            self._sealer, self._newest, self._added = Sealer(self._connection), 0, 0
             self.opened = True
         level = "FULL" if self.strict else "NORMAL"
         if level != self._level:
