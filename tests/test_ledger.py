@@ -271,10 +271,12 @@ def test_a_waiter_who_has_gone_loses_nothing(path: Path, opened: Open) -> None:
 def test_full_chunks_are_added_up(path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_master.ledger.chunks.CHUNK", 16)
     ledger = opened()
-    for _ in range(40):
+    for _ in range(20):
         ledger.commit(made()).result(10)
+    for _ in range(40):  # together, which leaves the sums to the moment after
+        ledger.add(made())
     assert ledger.flush()
-    until(lambda: ask(path, "SELECT chunk, calls FROM usage_chunks ORDER BY chunk") == [(0, 16), (1, 16)])
+    until(lambda: ask(path, "SELECT chunk, calls FROM usage_chunks ORDER BY chunk") == [(0, 16), (1, 16), (2, 16)])
 
 
 # Files
