@@ -9,7 +9,7 @@ override Q := $(value Q)
 override M := $(value M)
 export Q M
 
-.PHONY: help ask test lint bench soak kill9 budgets lock docs clean question aimock venv-run venv-dev
+.PHONY: help ask test lint bench bench-usage soak kill9 budgets lock docs clean question aimock venv-run venv-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ lint: venv-dev ## check style and types
 
 bench: venv-dev ## measure the cost of a call beside its peers; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py
+
+bench-usage: venv-dev ## measure reports over a ledger of a million calls
+	@$(BIN)/python benchmarks/usage_rows.py
 
 soak: venv-dev ## a minute of calls to a provider that fails in every way; fails when one is lost
 	@$(BIN)/python -W error tools/soak.py

@@ -2,29 +2,34 @@
 A minute of chaos: very many calls at once against a provider that fails in every way it can.
 
 Run it with ``make soak``. Every call must come to exactly one end: the whole answer, byte for byte; a typed error; or
-the cancellation that was ours. None may outlive its deadline, and nothing may be left behind. It prints one table and
-ends with status 1 when anything else happened. ``--seed`` repeats the faults and the calls of a run.
+the cancellation that was ours. None may outlive its deadline, each must have its rows in the ledger, and nothing may be
+left behind. It prints one table and ends with status 1 when anything else happened. ``--seed`` repeats the faults and
+the calls of a run.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import random
+import sqlite3
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
+from typing import Any, Literal
 
 from llm_master import (
     BreakerPolicy,
     DiscardEvent,
     EndEvent,
+    Ledger,
     LLMConfig,
     LLMError,
     LLMResponse,
@@ -113,7 +118,7 @@ class Soak:
     started: int = 0
     stopped: float = 0.0
 
-    def client(self) -> QueryLLM:
+    def client(self, ledger: Ledger | Literal["off"] = "off") -> QueryLLM:
         """The client under test, with short limits of time."""
         llm = QueryLLM(
             LLMConfig(
@@ -126,6 +131,7 @@ class Soak:
             retry=RetryPolicy(base_delay=0.01, max_delay=0.1, max_retry_after=1.0),
             # Left alone for moments only, so that there is always somebody to be asked.
             breaker=BreakerPolicy(cooldown=0.05, max_cooldown=0.2),
+            ledger=ledger,
         )
         llm.on_event(self._hear)
         return llm
@@ -239,12 +245,16 @@ class Soak:
         mine = asyncio.all_tasks()
         files = _open_files()
         try:
-            async with self.client() as llm:
-                await self._storm(llm, seconds, workers)
-                # A stream that was dropped is closed when it is collected.
-                gc.collect()
-                await asyncio.sleep(0)
-                await self._look_at(llm)
+            with tempfile.TemporaryDirectory(prefix="llm-master-soak-") as folder:
+                ledger = Ledger(Path(folder, "usage.sqlite3"))
+                async with self.client(ledger) as llm:
+                    await self._storm(llm, seconds, workers)
+                    # A stream that was dropped is closed when it is collected.
+                    gc.collect()
+                    await asyncio.sleep(0)
+                    await self._look_at(llm)
+                await asyncio.to_thread(ledger.close)
+                self._look_into(ledger)
             await self._look_for_rest(mine, files)
         finally:
             sys.unraisablehook = hook
@@ -282,6 +292,16 @@ class Soak:
         refused = sum(getattr(end, "code", None) == "local_rate_limit" for end in ends)
         if refused:
             self.wrong.append(f"{refused} of {NARROW_CALLS} places in line are still taken though nobody calls")
+
+    def _look_into(self, ledger: Ledger) -> None:
+        """Every call has its row, and so has every attempt."""
+        with contextlib.closing(sqlite3.connect(ledger.path)) as file:
+            ((calls, attempts),) = file.execute("SELECT count(*), sum(attempts) FROM calls")
+            ((rows,),) = file.execute("SELECT count(*) FROM attempts")
+        if calls != len(self.told):
+            self.wrong.append(f"{len(self.told)} calls have {calls} rows in the ledger")
+        if rows != attempts:
+            self.wrong.append(f"{attempts} attempts have {rows} rows in the ledger")
 
     async def _look_for_rest(self, mine: set[asyncio.Task[Any]], files: int) -> None:
         rest = asyncio.all_tasks() - mine
