@@ -12,7 +12,7 @@ export Q M
 .PHONY: help ask test lint bench bench-usage soak kill9 budgets lock docs clean question aimock venv-run venv-dev
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 ask: question venv-run ## answer Q="..." with the embedded model, or with M=MODEL
 	@$(BIN)/llm-master ask -m "$$M" --stream -- "$$Q"
