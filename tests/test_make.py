@@ -17,7 +17,7 @@ import make_venv
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = ["help", "ask", "test", "lint", "bench", "soak", "kill9", "budgets", "lock", "docs", "clean"]
+TARGETS = ["help", "ask", "test", "lint", "bench", "bench-usage", "soak", "kill9", "budgets", "lock", "docs", "clean"]
 
 
 def make(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
