@@ -265,7 +265,7 @@ def test_a_quick_target_is_not_hedged(fault_server: FaultServer) -> None:
 
 
 def test_only_a_share_of_the_calls_is_hedged(fault_server: FaultServer) -> None:
-    fault_server.route("/openai", [faults.slow_first_token(delay=0.15)])
+    fault_server.route("/openai", [faults.slow_first_token(delay=0.5)])
     fault_server.route("/anthropic", [ok("the quicker one")])
 
     async def use(llm: QueryLLM) -> Any:
@@ -273,7 +273,9 @@ def test_only_a_share_of_the_calls_is_hedged(fault_server: FaultServer) -> None:
         return await asyncio.gather(*calls)
 
     answers = run(fault_server, use, hedge=HedgePolicy(after=0.01, max_share=0.05))
-    hedged = [answer for answer in answers if answer.provider == "anthropic"]
+    assert len(answers) == 60
+    # On a busy machine the slow target may still be the first to answer; that the other was asked is what counts.
+    hedged = [seen for seen in fault_server.requests if seen.path.startswith("/anthropic")]
     assert 1 <= len(hedged) <= 0.05 * 60 + 10
 
 
