@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,16 +19,20 @@ from support.fault_server import FaultServer
 from support.ledgers import made, until
 
 from llm_master import (
+    Attempt,
     ConfigurationError,
     Ledger,
     LedgerError,
     LLMConfig,
+    LLMResponse,
     ModelConfig,
     ProviderError,
     QueryLLM,
     RetryPolicy,
     Usage,
 )
+from llm_master.ledger.book import _Entry
+from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TOKENS
 from llm_master.policy.limits import MemoryLimiter
 
 HI = "Hi, my password is swordfish"
@@ -90,6 +96,101 @@ def test_a_strict_row_is_there_before_the_answer(stream: bool, path: Path, fault
     assert 0 < attempt["latency_us"] <= call["latency_us"]
     assert call["contents"] is None
     assert {tag["tag"] for tag in rows_of_tags(path)} == {"team-a", "night"}
+
+
+def test_every_value_stands_in_its_own_column() -> None:
+    """No two of them are equal, so that a value in another's column is seen."""
+    counts = dict(zip(TOKENS, range(101, 101 + len(TOKENS)), strict=True))
+    attempt = Attempt(
+        *("openai", "gpt-served"),
+        outcome="error",
+        status_code=207,
+        error="APIError",
+        error_code="odd",
+        started=0.25,
+        latency=0.5,
+        time_to_first_token=0.125,
+        waited=0.0625,
+        wait_reason="retry",
+        key_id="key-1",
+        deployment="east",
+        request_id="req-attempt",
+        usage=Usage(**counts, estimated=True),
+        reported_cost=Decimal("0.75"),
+        bytes_sent=31,
+        bytes_received=32,
+    )
+    response = LLMResponse(
+        *("said", "gpt-served"),
+        provider="azure",
+        model="gpt-answered",
+        finish_reason="length",
+        request_id="req-call",
+        time_to_first_token=0.375,
+        service_tier="flex",
+    )
+    record = SimpleNamespace(
+        uid="id", model_name="gpt-asked", kind="chat", streamed=True, tags=("b", "a", "b"), attempts=[attempt]
+    )
+    entry = _Entry(record, "ok", response, None, 2.0)
+    entry.ts, entry.contents = 1_000_000, "contents"
+    call, attempts, tags = entry()
+    tokens = counts | {"usage_estimated": 1}
+    assert dict(zip(CALL_COLUMNS, call, strict=True)) == tokens | {
+        "id": "id",
+        "ts": 1_000_000,
+        "kind": "chat",
+        "streamed": 1,
+        "request_id": "req-call",
+        "model_asked": "gpt-asked",
+        "model": "gpt-answered",
+        "provider": "azure",
+        "deployment": "east",
+        "key_id": "key-1",
+        "tags": '["b","a"]',
+        "outcome": "ok",
+        "error": None,
+        "error_code": None,
+        "finish_reason": "length",
+        "attempts": 1,
+        "fallback": 1,
+        "cached": 0,
+        "cost": 750_000_000_000,
+        "cost_complete": 1,
+        "price_source": "provider",
+        "price_as_of": None,
+        "service_tier": "flex",
+        "latency_us": 2_000_000,
+        "ttft_us": 375_000,
+        "bytes_sent": 31,
+        "bytes_received": 32,
+        "contents": "contents",
+    }
+    assert [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempts] == [
+        tokens
+        | {
+            "call_id": "id",
+            "number": 1,
+            "ts": 1_250_000,
+            "provider": "openai",
+            "model": "gpt-served",
+            "deployment": "east",
+            "key_id": "key-1",
+            "request_id": "req-attempt",
+            "outcome": "error",
+            "status_code": 207,
+            "error": "APIError",
+            "error_code": "odd",
+            "cost": 750_000_000_000,
+            "cost_complete": 1,
+            "price_source": "provider",
+            "latency_us": 500_000,
+            "ttft_us": 125_000,
+            "waited_us": 62_500,
+            "wait_reason": "retry",
+        }
+    ]
+    assert tags == [("b", "id", 1_000_000), ("a", "id", 1_000_000)]
 
 
 def rows_of_tags(path: Path) -> list[dict[str, Any]]:

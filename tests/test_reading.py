@@ -21,6 +21,7 @@ from support.ledger_rows import CHUNK, DAY, START, call, fill, opened, seal
 
 from llm_master.errors import ConfigurationError, InvalidRequestError, LedgerError
 from llm_master.ledger.chunks import summary_of
+from llm_master.ledger.insert import rows_of
 from llm_master.ledger.reading import BY, Reader
 from llm_master.ledger.reading_ranks import ranks_of
 from llm_master.ledger.rows import AttemptRow, tags_of
@@ -507,7 +508,7 @@ def test_the_writer_adds_full_chunks_up(tmp_path):
     ledger = Ledger(path)
     rows = [call(number, cost=number) for number in range(CHUNK + 5)]
     for row in rows:
-        ledger.add(lambda row=row: (row, []))
+        ledger.add(lambda row=row: rows_of(row, []))
     assert ledger.flush(30)
     ledger.close()
     report = Reader(path).report()

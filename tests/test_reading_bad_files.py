@@ -18,6 +18,7 @@ from support.command import run
 from support.ledger_rows import CHUNK, call, fill, seal
 
 from llm_master.errors import LedgerError
+from llm_master.ledger.insert import rows_of
 from llm_master.ledger.reading import Reader
 from llm_master.ledger.store import Ledger
 
@@ -145,7 +146,7 @@ def test_a_ledger_that_is_written_meanwhile(tmp_path: Path) -> None:
 
     def write() -> None:
         for row in rows[CHUNK - 50 :]:
-            ledger.add(lambda row=row: (row, []))  # type: ignore[misc]
+            ledger.add(lambda row=row: rows_of(row, []))  # type: ignore[misc]
         ledger.flush(60)
         done.set()
 

@@ -9,7 +9,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from llm_master.errors import LLMError, StreamInterrupted
-from llm_master.ledger.rows import TOKENS, AttemptRow, CallRow, picodollars, tags_text
+from llm_master.ledger.rows import TOKENS, Rows, picodollars, tags_text
 from llm_master.pricing import Pricer
 from llm_master.record import usage_of
 
@@ -23,7 +23,9 @@ __all__ = ["LedgerBook"]
 _NOTHING = "nothing billed"
 # The counts of a usage, in the order of their columns.
 _tokens = attrgetter(*TOKENS)
+# What a server makes up must neither be too large for its column nor for a sum of it.
 _MOST_TOKENS = 10**12
+_NO_TOKENS = (0,) * (len(TOKENS) + 1)
 
 
 class LedgerBook:
@@ -102,47 +104,52 @@ class _Entry:
         self.error = None if error is None else (error.__class__, getattr(error, "code", None))
         self.contents: str | None = None
 
-    def __call__(self) -> tuple[CallRow, list[AttemptRow]]:
-        attempts, response = self.attempts, self.response
+    def __call__(self) -> Rows:
+        """The rows, as tuples in the order of their columns: by name each would take three times as long."""
+        attempts, response, uid = self.attempts, self.response, self.uid
         bills = [_Bill(attempt) for attempt in attempts]
         last: Any = attempts[-1] if attempts else None
         cached = getattr(response, "cached", False)
-        row = CallRow(
-            id=self.uid,
-            ts=self.ts,
-            kind="image" if self.kind == "chat" and getattr(response, "images", None) else self.kind,
-            streamed=int(self.streamed),
-            model_asked=self.asked,
-            tags=tags_text(self.tags) if self.tags else "[]",
-            outcome=self._outcome(),
-            attempts=len(attempts),
-            cached=int(cached),
-            latency_us=int(self.took * 1e6),
-            contents=self.contents,
-            **self._counts(bills, cached=cached),
+        source: Any = last if response is None else response
+        sent = received = 0
+        for attempt in attempts:
+            sent += attempt.bytes_sent
+            received += attempt.bytes_received
+        call = (
+            uid,
+            self.ts,
+            "image" if self.kind == "chat" and getattr(response, "images", None) else self.kind,
+            int(self.streamed),
+            None if source is None else source.request_id,
+            self.asked,
+            None if source is None else source.model,
+            None if source is None else source.provider,
+            None if last is None else last.deployment,
+            None if last is None else last.key_id,
+            tags_text(self.tags) if self.tags else "[]",
+            self._outcome(),
+            None if self.error is None else self.error[0].__name__,
+            None if self.error is None else _text(self.error[1]),
+            getattr(response, "finish_reason", None),
+            len(attempts),
+            0 if response is None else int(response.model_name != self.asked),
+            int(cached),
+            *self._counts(bills, cached=cached),
+            *_owed(bills, cached=cached),
+            getattr(response, "service_tier", None),
+            int(self.took * 1e6),
+            None if source is None else _micros(source.time_to_first_token),
+            sent,
+            received,
+            self.contents,
         )
-        if last is not None:
-            row.deployment, row.key_id = last.deployment, last.key_id
-            for attempt in attempts:
-                row.bytes_sent += attempt.bytes_sent
-                row.bytes_received += attempt.bytes_received
-        if self.error is not None:
-            row.error, row.error_code = self.error[0].__name__, _text(self.error[1])
-        source = response if response is not None else last
-        if source is not None:
-            row.request_id, row.model, row.provider = source.request_id, source.model, source.provider
-            row.ttft_us = _micros(source.time_to_first_token)
-        if response is not None:
-            row.finish_reason = getattr(response, "finish_reason", None)
-            row.service_tier = getattr(response, "service_tier", None)
-            row.fallback = int(response.model_name != self.asked)
-        self._owe(row, bills)
-        return row, [self._attempt(number, *each) for number, each in enumerate(zip(attempts, bills, strict=True), 1)]
+        tries = [self._attempt(number, *each) for number, each in enumerate(zip(attempts, bills, strict=True), 1)]
+        return call, tries, [(tag, uid, self.ts) for tag in dict.fromkeys(self.tags)]
 
-    def _counts(self, bills: list[_Bill], *, cached: bool) -> dict[str, Any]:
+    def _counts(self, bills: list[_Bill], *, cached: bool) -> tuple[int, ...]:
         """The call's tokens: those of its attempts together; a kept answer used none."""
         if cached or not bills:
-            return {}
+            return _NO_TOKENS
         return bills[0].counts if len(bills) == 1 else _counts(usage_of(self.attempts))
 
     def _outcome(self) -> str:
@@ -153,43 +160,44 @@ class _Entry:
         # What is no error of ours and no cancellation is a fault in a listener's or a provider's code.
         return "error" if issubclass(self.error[0], (LLMError, Exception)) else self.outcome
 
-    def _attempt(self, number: int, attempt: Attempt, bill: _Bill) -> AttemptRow:
-        return AttemptRow(
-            call_id=self.uid,
-            number=number,
-            ts=self.ts + int(attempt.started * 1e6),
-            provider=attempt.provider,
-            model=attempt.model,
-            deployment=attempt.deployment,
-            key_id=attempt.key_id,
-            request_id=attempt.request_id,
-            outcome=attempt.outcome,
-            status_code=attempt.status_code,
-            error=attempt.error,
-            error_code=_text(attempt.error_code),
-            cost=bill.cost,
-            cost_complete=bill.complete,
-            price_source=bill.source,
-            latency_us=int(attempt.latency * 1e6),
-            ttft_us=_micros(attempt.time_to_first_token),
-            waited_us=int(attempt.waited * 1e6),
-            wait_reason=attempt.wait_reason,
-            **bill.counts,
+    def _attempt(self, number: int, attempt: Attempt, bill: _Bill) -> tuple[Any, ...]:
+        return (
+            self.uid,
+            number,
+            self.ts + int(attempt.started * 1e6),
+            attempt.provider,
+            attempt.model,
+            attempt.deployment,
+            attempt.key_id,
+            attempt.request_id,
+            attempt.outcome,
+            attempt.status_code,
+            attempt.error,
+            _text(attempt.error_code),
+            *bill.counts,
+            bill.cost,
+            bill.complete,
+            bill.source,
+            int(attempt.latency * 1e6),
+            _micros(attempt.time_to_first_token),
+            int(attempt.waited * 1e6),
+            attempt.wait_reason,
         )
 
-    @staticmethod
-    def _owe(row: CallRow, bills: list[_Bill]) -> None:
-        """What the call cost: what its attempts cost together; a kept answer cost nothing."""
-        billed = [each for each in bills if each.billed]
-        if row.cached or not billed:
-            row.cost, row.cost_complete = 0, 1
-            row.price_source = "cache" if row.cached else _NOTHING
-            return
-        for each in billed:
-            if each.cost is not None:
-                row.cost = (row.cost or 0) + each.cost
-        row.cost_complete = int(all(each.complete for each in billed))
-        row.price_source, row.price_as_of = billed[-1].source, billed[-1].as_of
+
+def _owed(bills: list[_Bill], *, cached: bool) -> tuple[int | None, int, str | None, str | None]:
+    """
+    What a call cost: what its attempts cost together; a kept answer cost nothing.
+
+    Returns:
+        Picodollars, whether that is all of it, where the price comes from and of which day it is.
+    """
+    billed = [] if cached else [each for each in bills if each.billed]
+    if not billed:
+        return 0, 1, "cache" if cached else _NOTHING, None
+    known = [each.cost for each in billed if each.cost is not None]
+    complete = int(all(each.complete for each in billed))
+    return (sum(known) if known else None), complete, billed[-1].source, billed[-1].as_of
 
 
 class _Bill:
@@ -197,7 +205,7 @@ class _Bill:
     What an attempt used and cost.
 
     Attributes:
-        billed: whether it used anything; counts: the columns of tokens that are not 0.
+        billed: whether it used anything; counts: the columns of tokens, ``usage_estimated`` the last of them.
         cost: picodollars, None where no price is known; complete: 1 when that is all of it.
         source, as_of: where the price comes from, and of which day it is.
     """
@@ -207,7 +215,7 @@ class _Bill:
     def __init__(self, attempt: Attempt) -> None:
         usage, pricer = attempt.usage, attempt.pricer
         self.billed = usage is not None
-        self.counts = {} if usage is None else _counts(usage)
+        self.counts = _NO_TOKENS if usage is None else _counts(usage)
         self.cost: int | None = None
         self.complete = 0
         self.source: str | None = None
@@ -231,12 +239,11 @@ class _Bill:
             self.complete = int(self.cost is not None)
 
 
-def _counts(usage: Usage) -> dict[str, int]:
-    # What a server makes up must neither be too large for its column nor for a sum of it.
-    found = {name: min(count, _MOST_TOKENS) for name, count in zip(TOKENS, _tokens(usage), strict=True) if count}
-    if usage.estimated:
-        found["usage_estimated"] = 1
-    return found
+def _counts(usage: Usage) -> tuple[int, ...]:
+    found = _tokens(usage)
+    if None in found or max(found) > _MOST_TOKENS:
+        found = tuple(min(count or 0, _MOST_TOKENS) for count in found)
+    return (*found, int(usage.estimated))
 
 
 def _micros(seconds: float | None) -> int | None:

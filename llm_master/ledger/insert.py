@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, AttemptRow, CallRow, tags_of
+from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, AttemptRow, CallRow, Rows, tags_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Rows", "insert", "mended", "probe", "rows_of"]
+__all__ = ["insert", "mended", "probe", "rows_of"]
 
 # Values that one statement may take: SQLite's own default since 3.32.
 _MOST_VALUES = 32_766
@@ -28,9 +28,6 @@ _TABLES = {
     "attempts": (ATTEMPT_COLUMNS, "call_id, number"),
     "call_tags": (TAG_COLUMNS, "tag, call_id"),
 }
-
-# One call: its row, those of its attempts and those of its tags.
-Rows = tuple[tuple[Any, ...], list[tuple[Any, ...]], list[tuple[Any, ...]]]
 
 
 def rows_of(call: CallRow, attempts: Sequence[AttemptRow]) -> Rows:

@@ -9,8 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from llm_master.errors import LedgerError
-from llm_master.ledger.insert import Rows
-from llm_master.ledger.rows import Make
+from llm_master.ledger.rows import Make, Rows
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,7 @@ __all__ = [
     "AttemptRow",
     "CallRow",
     "Make",
+    "Rows",
     "picodollars",
     "tags_of",
     "tags_text",
@@ -125,8 +127,10 @@ class AttemptRow(msgspec.Struct, kw_only=True):
     wait_reason: str | None = None
 
 
+# One call as the database takes it: its row, those of its attempts and those of its tags.
+Rows = tuple[tuple[Any, ...], list[tuple[Any, ...]], list[tuple[Any, ...]]]
 # What the ledger is given: the rows are built where they are written, not where the call ends.
-Make = Callable[[], tuple[CallRow, list[AttemptRow]]]
+Make = Callable[[], Rows]
 
 CALL_COLUMNS: tuple[str, ...] = CallRow.__struct_fields__
 ATTEMPT_COLUMNS: tuple[str, ...] = AttemptRow.__struct_fields__

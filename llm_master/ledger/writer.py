@@ -20,7 +20,7 @@ from llm_master.errors import LedgerError
 from llm_master.ledger.alarm import Alarm
 from llm_master.ledger.chunks import Sealer
 from llm_master.ledger.ending import ENDING, write_at_exit
-from llm_master.ledger.insert import insert, mended, rows_of
+from llm_master.ledger.insert import insert, mended
 from llm_master.ledger.queueing import Awaited, Bell, Companion, Kept, Waiter, Waiting
 from llm_master.ledger.retention import make_room
 from llm_master.ledger.rows import Make
@@ -246,7 +246,7 @@ class Writer:
 
     def _keep(self, make: Make, waiting: Waiter | None) -> None:
         try:
-            kept = Kept(rows_of(*make()), waiting)
+            kept = Kept(make(), waiting)
         except Exception as error:  # noqa: BLE001  # whatever a row's maker does, the next row is written
             self._refuse(waiting, f"a row could not be built ({type(error).__name__}: {error})")
             return

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_master.books import new_uid
+from llm_master.ledger.insert import rows_of
 from llm_master.ledger.rows import AttemptRow, CallRow, Make, tags_text
 
 __all__ = ["ask", "children", "count", "made", "program", "until"]
@@ -34,7 +35,7 @@ def made(id: str | None = None, *, attempts: int = 1, tags: Iterable[str] = ("te
         AttemptRow(call_id=row.id, number=number + 1, ts=row.ts, provider="openai", model="gpt-4o", outcome="ok")
         for number in range(attempts)
     ]
-    return lambda: (row, tries)
+    return lambda: rows_of(row, tries)
 
 
 def ask(path: Path, question: str, *values: Any) -> list[tuple[Any, ...]]:
