@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llm_master.ledger.chunks import Sealer
-from llm_master.ledger.insert import insert, rows_of
-from llm_master.ledger.rows import AttemptRow, CallRow, Rows, tags_text
+from llm_master.ledger.insert import insert
+from llm_master.ledger.rows import AttemptRow, CallRow, Rows, rows_of, tags_text
 from llm_master.ledger.sqlite_file import open_file, transaction
 
 __all__ = ["COMMANDS", "calls", "fill", "seal"]

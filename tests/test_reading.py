@@ -21,10 +21,9 @@ from support.ledger_rows import CHUNK, DAY, START, call, fill, opened, seal
 
 from llm_master.errors import ConfigurationError, InvalidRequestError, LedgerError
 from llm_master.ledger.chunks import summary_of
-from llm_master.ledger.insert import rows_of
 from llm_master.ledger.reading import BY, Reader
 from llm_master.ledger.reading_ranks import ranks_of
-from llm_master.ledger.rows import AttemptRow, tags_of
+from llm_master.ledger.rows import AttemptRow, rows_of, tags_of
 from llm_master.ledger.store import Ledger
 from llm_master.ledger.summary import KINDS, SUMS, Summary, packed, width_of
 

@@ -18,8 +18,8 @@ from support.command import run
 from support.ledger_rows import CHUNK, call, fill, seal
 
 from llm_master.errors import LedgerError
-from llm_master.ledger.insert import rows_of
 from llm_master.ledger.reading import Reader
+from llm_master.ledger.rows import rows_of
 from llm_master.ledger.store import Ledger
 
 

@@ -12,14 +12,12 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, AttemptRow, CallRow, Rows, tags_of
+from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, AttemptRow, CallRow, Rows, rows_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["insert", "mended", "probe", "rows_of"]
+__all__ = ["insert", "mended", "probe"]
 
 # Values that one statement may take: SQLite's own default since 3.32.
 _MOST_VALUES = 32_766
@@ -28,13 +26,6 @@ _TABLES = {
     "attempts": (ATTEMPT_COLUMNS, "call_id, number"),
     "call_tags": (TAG_COLUMNS, "tag, call_id"),
 }
-
-
-def rows_of(call: CallRow, attempts: Sequence[AttemptRow]) -> Rows:
-    """A call's rows as the database takes them."""
-    plain = msgspec.structs.astuple
-    tags = [(tag, call.id, call.ts) for tag in tags_of(call.tags)] if call.tags != "[]" else []
-    return plain(call), [plain(attempt) for attempt in attempts], tags
 
 
 def mended(rows: Rows) -> Rows:

@@ -7,7 +7,7 @@ that sums are exact in every database. Truth is 0 or 1. ``None`` is "not known",
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "Make",
     "Rows",
     "picodollars",
+    "rows_of",
     "tags_of",
     "tags_text",
     "usd",
@@ -145,6 +146,13 @@ def tags_text(names: Iterable[str]) -> str:
 def tags_of(text: str) -> list[str]:
     """The names in the column ``tags``."""
     return [] if text == "[]" else list(dict.fromkeys(msgspec.json.decode(text, type=list[str])))
+
+
+def rows_of(call: CallRow, attempts: Sequence[AttemptRow]) -> Rows:
+    """A call's rows as the database takes them, for ``Ledger.add``."""
+    plain = msgspec.structs.astuple
+    tags = [(tag, call.id, call.ts) for tag in tags_of(call.tags)] if call.tags != "[]" else []
+    return plain(call), [plain(attempt) for attempt in attempts], tags
 
 
 def picodollars(amount: Decimal | None) -> int | None:

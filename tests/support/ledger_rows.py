@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from llm_master.ledger.chunks import CHUNK, Sealer
-from llm_master.ledger.insert import insert, rows_of
-from llm_master.ledger.rows import AttemptRow, CallRow, tags_text
+from llm_master.ledger.insert import insert
+from llm_master.ledger.rows import AttemptRow, CallRow, rows_of, tags_text
 from llm_master.ledger.sqlite_file import open_file, transaction
 
 __all__ = ["CHUNK", "DAY", "START", "call", "fill", "opened", "seal"]

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_master.books import new_uid
-from llm_master.ledger.insert import rows_of
-from llm_master.ledger.rows import AttemptRow, CallRow, Make, tags_text
+from llm_master.ledger.rows import AttemptRow, CallRow, Make, rows_of, tags_text
 
 __all__ = ["ask", "children", "count", "made", "program", "until"]
 
