@@ -6,11 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import Request
+from llm_master.efforts import advice, nearest
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.params import LIMITS
+
+if TYPE_CHECKING:
+    from llm_master.dialect_responses import ResponsesDialect
+    from llm_master.rows import ChatDialect
 
 __all__ = ["Refusals"]
 
@@ -63,6 +68,33 @@ class Refusals:
             f"{parameter}=none->{least}",
         )
         return least
+
+    def fitting(self, parameter: str, effort: Any, dialect: ChatDialect | ResponsesDialect, *, shown: str) -> Any:
+        """
+        The effort that is sent, in our words; None for none.
+
+        Args:
+            parameter: what the caller gave.
+            effort: its value, as an effort.
+            shown: the parameter that is noted where another effort is sent.
+        """
+        known = dialect.efforts
+        if known == ():
+            # What does not reason need not be kept from it.
+            if effort != "none":
+                self.refuse(parameter, "", "this model has no such setting: leave it out")
+            return None
+        if known is None or (isinstance(effort, str) and (effort in known or effort in dialect.effort_rename)):
+            return effort
+        if effort == "none":
+            # One that reasons only when it is asked to rests by itself.
+            return self.least(parameter, known) if dialect.reasons else None
+        found = nearest(effort, known)
+        if found is None:
+            self.refuse(parameter, f"={effort!r}", advice(effort, known))
+        else:
+            self.note(f"{shown}={effort}->{found}")
+        return found
 
     def one_limit(self, given: dict[str, Any]) -> None:
         """Bring the synonyms of the output limit under its canonical name, ``max_tokens``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_master.efforts import advice, effort_for, nearest
+from llm_master.efforts import effort_for, nearest
 from llm_master.errors import InvalidRequestError
 from llm_master.refusals import Refusals
 from llm_master.rows import BudgetRule, ChatDialect
@@ -45,33 +45,12 @@ def settle_reasoning(given: dict[str, Any], dialect: ChatDialect, refusals: Refu
     effort = given.get("reasoning_effort")
     if effort is None:
         return dialect.reasons
-    taken = _taken(parameter, effort, dialect, refusals)
+    taken = refusals.fitting(parameter, effort, dialect, shown="reasoning_effort")
     if taken is None:
         del given["reasoning_effort"]
         return dialect.reasons
     given["reasoning_effort"] = dialect.effort_rename.get(taken, taken) if isinstance(taken, str) else taken
     return bool(taken != "none")
-
-
-def _taken(parameter: str, effort: Any, dialect: ChatDialect, refusals: Refusals) -> Any:
-    """The effort that is sent, in our words; None for none."""
-    known = dialect.efforts
-    if known == () and effort == "none":
-        return None  # what does not reason need not be kept from it
-    if known == ():
-        refusals.refuse(parameter, "", "this model has no such setting: leave it out")
-        return None
-    if known is None or (isinstance(effort, str) and (effort in known or effort in dialect.effort_rename)):
-        return effort
-    if effort == "none":
-        # One that reasons only when it is asked to rests by itself.
-        return refusals.least(parameter, known) if dialect.reasons else None
-    found = nearest(effort, known)
-    if found is None:
-        refusals.refuse(parameter, f"={effort!r}", advice(effort, known))
-    else:
-        refusals.note(f"reasoning_effort={effort}->{found}")
-    return found
 
 
 def _check(budget: Any, given: dict[str, Any], dialect: ChatDialect, refusals: Refusals) -> None:

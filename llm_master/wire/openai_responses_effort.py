@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_master.dialect_responses import ResponsesDialect
-from llm_master.efforts import advice, effort_for, nearest
+from llm_master.efforts import effort_for
 from llm_master.errors import InvalidRequestError
 from llm_master.refusals import Refusals
 
@@ -34,7 +34,7 @@ def settle_reasoning(given: dict[str, Any], dialect: ResponsesDialect, refusals:
     summary = given.pop("reasoning_summary", None)
     if summary is not None:
         made["summary"] = summary
-    taken = _fitting(parameter, effort, dialect, refusals) if effort is not None else None
+    taken = refusals.fitting(parameter, effort, dialect, shown=parameter) if effort is not None else None
     if taken is None:
         made.pop("effort", None)
     else:
@@ -98,25 +98,3 @@ def _effort_of(thinking: Any, dialect: ResponsesDialect, refusals: Refusals) -> 
     raise InvalidRequestError(
         f"{refusals.who}: thinking {thinking!r} is not known; give reasoning_effort, or a type enabled or disabled"
     )
-
-
-def _fitting(parameter: str, effort: str, dialect: ResponsesDialect, refusals: Refusals) -> str | None:
-    """The effort that is sent, None for none."""
-    known = dialect.efforts
-    if known == ():
-        # A model that does not reason need not be kept from it.
-        if effort != "none":
-            refusals.refuse(parameter, "", "this model has no such setting: leave it out")
-        return None
-    if known is None or effort in known or effort in dialect.effort_rename:
-        return effort
-    if effort == "none":
-        if not dialect.reasons:
-            return None  # it rests unless it is asked to reason
-        return refusals.least(parameter, known)
-    taken = nearest(effort, known)
-    if taken is None:
-        refusals.refuse(parameter, f"={effort!r}", advice(effort, known))
-    else:
-        refusals.note(f"{parameter}={effort}->{taken}")
-    return taken
