@@ -59,7 +59,9 @@ class Folding:
         except UNREADABLE:
             self._note(f"{MALFORMED}: {excerpt(payload)}")
             return
-        if isinstance(found, dict) and (isinstance(found.get("message"), str) or found.get("error")):
+        if isinstance(found, dict) and (
+            isinstance(found.get("message"), str) or found.get("error") or found.get("type") == "error"
+        ):
             raise error_from_object(
                 {key: value for key, value in found.items() if (key, value) != ("type", "error")},
                 provider=self._request.provider,

@@ -47,7 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("endpoint", "families", "sigv4", "google_token", "alarms", "explanation"),
     ("incoming", "body_changes", "presets"),
     ("transport", "registration", "fetch"),
-    ("inlining",),
+    ("inlining", "threads"),
     ("policy",),
     ("capabilities", "guard", "image_limits", "settings_budgets", "settings_ledger", "settling", "structural"),
     ("target", "stream", "pools", "settings", "limiting"),
@@ -70,8 +70,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 WIRE = 7
 
 # The files of these packages may build on each other, never in a circle. Those of policy stand alone; those of wire and
-# of providers may use their own family (the beginning of their names), those of wire also sse, those of
-# providers also polling, the base of services that take jobs.
+# of providers may use their own family (the beginning of their names), those of wire also sse and sse_fold,
+# those of providers also polling, the base of services that take jobs.
 TOGETHER = {"telemetry", "cli", "compat", "gateway", "ledger", "catalogue", "prices"}
 FAMILIES = (
     *(
@@ -144,7 +144,7 @@ def may_import(importer: str, imported: str) -> bool:
     if package != top(imported):
         return False
     if package in ("wire", "providers", "policy"):
-        return imported in ("wire.sse", "providers.polling") or (
+        return imported in ("wire.sse", "wire.sse_fold", "providers.polling") or (
             family(importer) is not None and family(importer) == family(imported)
         )
     return package in TOGETHER

@@ -150,6 +150,11 @@ def test_an_error_object_in_a_good_answer(body: dict[str, Any]) -> None:
         family.Fold(request(MODEL), DIALECT).feed(b"data: %b\n\n" % json.dumps(body).encode())
 
 
+def test_an_error_event_that_says_nothing_is_an_error() -> None:
+    with pytest.raises(ServerError, match="an error inside the answer"):
+        family.Fold(request(MODEL), DIALECT).feed(b'data: {"type": "error", "code": "overloaded"}\n\n')
+
+
 @pytest.mark.parametrize(
     "body",
     [

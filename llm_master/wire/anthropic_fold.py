@@ -12,7 +12,7 @@ import msgspec
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import error_from_object
 from llm_master.events import ReasoningEvent, RefusalEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
-from llm_master.folding import Folding, Piece
+from llm_master.folding import Piece
 from llm_master.rows import MessagesDialect
 from llm_master.wire.anthropic_answer import Gathered, WireUsage, refusal_of, respond
 from llm_master.wire.anthropic_draft import SCHEMA_TOOL, schema_tool_wanted
@@ -34,7 +34,7 @@ from llm_master.wire.anthropic_events import (
 )
 from llm_master.wire.anthropic_opaque import opaque_of
 from llm_master.wire.anthropic_rules import rules_for
-from llm_master.wire.sse import SSEParser
+from llm_master.wire.sse_fold import EventFolding
 
 __all__ = ["Fold"]
 
@@ -79,7 +79,7 @@ class _Open:
         return self.block
 
 
-class Fold(Folding):
+class Fold(EventFolding):
     """
     Folds the bytes of one event stream into one answer.
 
@@ -94,7 +94,6 @@ class Fold(Folding):
         "_head",
         "_held",
         "_schema",
-        "_sse",
         "_stop",
         "_text",
         "_text_index",
@@ -104,7 +103,6 @@ class Fold(Folding):
 
     def __init__(self, request: Request, dialect: MessagesDialect, *, rules: Mapping[str, str] | None = None) -> None:
         super().__init__(request, rules)
-        self._sse = SSEParser(provider=request.provider, model=request.model)
         self._schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
         self._head = Head()
         self._usage = WireUsage()
@@ -116,16 +114,6 @@ class Fold(Folding):
         self._held: list[str] = []
         self._text: list[str] = []
         self._text_index = -1
-
-    def feed(self, data: bytes) -> list[Piece]:
-        """
-        The pieces that these bytes bring: ``str`` for text, events for the rest.
-
-        Raises:
-            ProviderError: the stream holds an error event; typed by what it says.
-            ResponseTooLargeError: an event is over the limit.
-        """
-        return self._fold(self._sse.feed(data))
 
     def end(self) -> list[Piece]:
         """The pieces that were still waiting when the stream ended."""

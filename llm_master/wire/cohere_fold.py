@@ -13,10 +13,10 @@ from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.dialect_cohere import CohereDialect
 from llm_master.events import ReasoningEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
-from llm_master.folding import Folding, Piece
+from llm_master.folding import Piece
 from llm_master.wire.cohere_answer import Gathered, WireUsage, failure, respond
 from llm_master.wire.cohere_draft import SCHEMA_TOOL, schema_tool_wanted
-from llm_master.wire.sse import SSEParser
+from llm_master.wire.sse_fold import EventFolding
 
 __all__ = ["Fold"]
 
@@ -78,7 +78,7 @@ class _Open:
         return ToolCall(self.id, self.name, raw_arguments="".join(self.pieces) or "{}")
 
 
-class Fold(Folding):
+class Fold(EventFolding):
     """
     Folds the bytes of one event stream into one answer.
 
@@ -96,7 +96,6 @@ class Fold(Folding):
         "_kept",
         "_reason",
         "_schema",
-        "_sse",
         "_thought",
         "_thoughts",
         "_usage",
@@ -104,7 +103,6 @@ class Fold(Folding):
 
     def __init__(self, request: Request, dialect: CohereDialect, *, rules: Mapping[str, str] | None = None) -> None:
         super().__init__(request, rules)
-        self._sse = SSEParser(provider=request.provider, model=request.model)
         self._schema = bool(request.params) and schema_tool_wanted(request, dialect)
         # Events are kept for ``raw`` only where they hold what a response has no field for.
         self._kept: list[bytes] | None = [] if request.params.get("logprobs") else None
@@ -117,23 +115,6 @@ class Fold(Folding):
         self._thoughts: list[list[str]] = []  # the pieces of each thought
         self._thought: int | None = None  # the content's index of the last one
         self._held: list[str] = []  # text that may turn out to be a mere preface of the structured answer
-
-    def feed(self, data: bytes) -> list[Piece]:
-        """
-        The pieces that these bytes bring: ``str`` for text, events for the rest.
-
-        Raises:
-            ProviderError: the stream holds an error; typed by what it says.
-            ResponseTooLargeError: an event is over the limit.
-        """
-        return self._fold(self._sse.feed(data))
-
-    def end(self) -> list[Piece]:
-        """The pieces that were still waiting when the stream ended."""
-        pieces = self._fold(self._sse.flush())
-        if self._sse.truncated:
-            self._note("the stream ended inside an event")
-        return pieces
 
     def _fold(self, payloads: list[bytes]) -> list[Piece]:
         pieces: list[Piece] = []

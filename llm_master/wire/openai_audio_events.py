@@ -18,16 +18,14 @@ from typing import Any
 import msgspec
 
 from llm_master.answers import SpeechResponse, TranscriptionResponse, TranscriptSegment
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import Request, Usage
-from llm_master.classify import error_from_object, excerpt
 from llm_master.errors import ResponseError
-from llm_master.events import MALFORMED
 from llm_master.sound import sound_mime
-from llm_master.wire.sse import SSEParser
+from llm_master.wire.sse_fold import EventFolding
 
 __all__ = ["RawSound", "SpeechEvents", "TranscriptEvents", "used"]
 
-_MOST_NOTES = 10
 # One event may hold seconds of sound.
 _LONGEST_LINE = 64 * 1024 * 1024
 # Where the events of one vendor or another hold their sound.
@@ -100,40 +98,17 @@ class RawSound:
         return SpeechResponse(audio=audio, mime_type=mime, notes=tuple(self.notes))
 
 
-class _Events:
+class _Events(EventFolding):
     """
     What both kinds of events have in common.
 
     Attributes:
         done, complete: the event that ends the answer has come; what follows is ignored.
-        notes: what was skipped, the first few only.
-        pending: what ``feed`` or ``end`` had found when it raised.
     """
 
     def __init__(self, request: Request, *, rules: Mapping[str, str] | None = None) -> None:
-        self.done = self.complete = False
-        self.notes: list[str] = []
-        self.pending: Sequence[Any] = ()
-        self._request, self._rules = request, rules
+        super().__init__(request, rules, _LONGEST_LINE)
         self._usage = Usage()
-        self._sse = SSEParser(_LONGEST_LINE, provider=request.provider, model=request.model)
-
-    def feed(self, data: bytes) -> list[Any]:
-        """
-        The pieces that these bytes bring.
-
-        Raises:
-            ProviderError: the stream holds an error, or a piece that cannot be read.
-            ResponseTooLargeError: an event is over the limit.
-        """
-        return self._fold(self._sse.feed(data))
-
-    def end(self) -> list[Any]:
-        """The pieces that were still waiting when the stream ended."""
-        pieces = self._fold(self._sse.flush())
-        if self._sse.truncated:
-            self._note("the stream ended inside an event")
-        return pieces
 
     def _fold(self, payloads: list[bytes]) -> list[Any]:
         pieces: list[Any] = []
@@ -146,16 +121,10 @@ class _Events:
                 continue
             try:
                 event = msgspec.json.decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                if payload.strip():
-                    self._note(f"{MALFORMED}: {excerpt(payload)}")
-                continue
-            if not isinstance(event, dict):
-                self._note(f"a chunk of an unexpected shape was skipped: {excerpt(payload)}")
-            elif event.get("error") or event.get("type") == "error":
-                body = {name: value for name, value in event.items() if (name, value) != ("type", "error")}
-                who: dict[str, Any] = {"provider": self._request.provider, "model": self._request.model}
-                raise error_from_object(body, rules=self._rules, **who)
+            except UNREADABLE:
+                event = None
+            if not isinstance(event, dict) or event.get("error") or event.get("type") == "error":
+                self._odd(payload)
             else:
                 self._take(event, pieces)
         return pieces
@@ -168,10 +137,6 @@ class _Events:
         if isinstance(event.get("usage"), dict):
             self._usage = used(event["usage"])
         self.complete = self.done = True
-
-    def _note(self, text: str) -> None:
-        if len(self.notes) < _MOST_NOTES:
-            self.notes.append(text)
 
 
 class SpeechEvents(_Events):

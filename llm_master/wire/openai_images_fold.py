@@ -12,9 +12,9 @@ from llm_master.bodies import UNREADABLE
 from llm_master.classes import Image, LLMResponse, Request
 from llm_master.dialect_images import ImagesDialect
 from llm_master.events import ImageEvent, UsageEvent
-from llm_master.folding import Folding, Piece
+from llm_master.folding import Piece
 from llm_master.wire.openai_images_decode import Item, Tokens, picture, respond
-from llm_master.wire.sse import SSEParser
+from llm_master.wire.sse_fold import EventFolding
 
 __all__ = ["Fold"]
 
@@ -33,7 +33,7 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-class Fold(Folding):
+class Fold(EventFolding):
     """
     Folds the bytes of one event stream into one answer.
 
@@ -42,7 +42,7 @@ class Fold(Folding):
         complete: so they have, or the stream has ended after fewer.
     """
 
-    __slots__ = ("_images", "_sse", "_usage", "_wanted")
+    __slots__ = ("_images", "_usage", "_wanted")
 
     def __init__(
         self,
@@ -51,29 +51,16 @@ class Fold(Folding):
         *,
         rules: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(request, rules)
-        self._sse = SSEParser(_LONGEST_LINE, provider=request.provider, model=request.model)
+        super().__init__(request, rules, _LONGEST_LINE)
         self._images: list[Image] = []
         self._usage: Tokens | None = None
         wanted = request.params.get("n")
         self._wanted = wanted if isinstance(wanted, int) else 1
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """
-        The events that these bytes bring.
-
-        Raises:
-            ProviderError: the stream holds an error, or an image that cannot be read.
-            ResponseTooLargeError: an event is over the limit.
-        """
-        return self._fold(self._sse.feed(data))
-
     def end(self) -> list[Piece]:
         """The events that were still waiting when the stream ended."""
-        pieces = self._fold(self._sse.flush())
-        if self._sse.truncated:
-            self._note("the stream ended inside an event")
-        elif self._images:
+        pieces = super().end()
+        if self._images and not self._sse.truncated:
             self.complete = self.done = True
         return pieces
 
