@@ -513,3 +513,21 @@ def test_the_writer_adds_full_chunks_up(tmp_path):
     report = Reader(path).report()
     assert report.summarised == CHUNK
     check(report.total, rows)
+
+
+def test_the_writer_outlives_a_row_that_cannot_be_added_up(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    fill(path, [call(number) for number in range(CHUNK - 1)])
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE calls SET tags = 'spoilt' WHERE seq = 17")
+    ledger = Ledger(path)
+    for number in range(CHUNK, CHUNK + 3):
+        row = call(number)
+        ledger.add(lambda row=row: rows_of(row, []))
+        assert ledger.flush(5)
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT chunk FROM usage_chunks").fetchall() == [(0,)]
+        assert connection.execute("SELECT name FROM usage_sums").fetchall() == []
+    with pytest.raises(LedgerError, match=f"call {16:032x}: "):
+        Reader(path).report("tag")

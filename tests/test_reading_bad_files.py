@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 from support.command import run
 from support.ledger_rows import CHUNK, call, fill, seal
+from support.ledgers import made as row_made
+from support.ledgers import program
 
-from llm_master.errors import LedgerError
+from llm_master.errors import InvalidRequestError, LedgerError
 from llm_master.ledger.reading import Reader
+from llm_master.ledger.reading_source import Open
 from llm_master.ledger.rows import rows_of
 from llm_master.ledger.store import Ledger
 
@@ -173,3 +176,41 @@ def test_a_ledger_that_is_written_meanwhile(tmp_path: Path) -> None:
     assert seen[-1] == len(rows)
     assert seal(path) == 2
     assert reader.report("tag").summarised == 2 * CHUNK
+
+
+SHRUNK = """
+from datetime import timedelta
+from llm_master.ledger.reading import Reader
+def work(ledger):
+    found = ledger.connection.execute("SELECT request_id FROM calls NOT INDEXED")
+    found.fetchone()
+    Ledger(argv[0]).prune(timedelta(days=-20_000))
+    return len(found.fetchall())
+print(Reader(argv[0])._source.read(work))
+"""
+
+
+def test_a_file_that_is_made_smaller_meanwhile_ends_no_reader(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite3"
+    fill(path, [call(number, request_id="x" * 400) for number in range(2000)])
+    assert program(SHRUNK, path).stdout == "0\n"
+
+
+def test_short_programs_that_write_meanwhile_spoil_no_report(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite3"
+    fill(path, [call(1)])
+    tries = []
+
+    def work(ledger: Open) -> int:
+        [(found,)] = ledger.run("SELECT count(*) FROM calls")
+        tries.append(found)
+        other = Ledger(path)
+        other.add(row_made())
+        other.close()
+        if len(tries) == 1:
+            raise InvalidRequestError("what half of a state looks like")
+        return int(found)
+
+    assert Reader(path)._source.read(work) == 3
+    assert tries == [1, 2, 3]
+    assert Reader(path).usage()[0].calls == 4

@@ -72,7 +72,7 @@ def columns_of(data: bytes | None, calls: int) -> Columns | None:
 
 
 def _kept(columns: Columns) -> list[tuple[str, bytes]]:
-    """What is kept of a chunk, by name; nothing when a sum has more than 64 bits."""
+    """What is kept of a chunk, by name; nothing when a sum has more than 64 bits or tags are none."""
     try:
         found = [(COLUMNS, _VERSION + columns.pack())]
         for name in (TOTAL, *SUMMED_BY):
@@ -83,7 +83,7 @@ def _kept(columns: Columns) -> list[tuple[str, bytes]]:
             else:
                 summary = columns.groups(dict(zip(labels, groups.values(), strict=True)))
             found.append((name, _VERSION + _ENCODER.encode(summary)))
-    except (OverflowError, msgspec.MsgspecError):
+    except (OverflowError, msgspec.MsgspecError, Malformed):  # whoever reads the rows will say so
         return []
     return found
 

@@ -26,7 +26,8 @@ _T = TypeVar("_T")
 # Seconds. A writer in WAL mode never holds a reader up; another program may.
 _BUSY = 5.0
 _CONNECT = 10
-_TRIES = 5
+# Readings without a lock that others may spoil.
+_TRIES = 2
 
 POSTGRESQL = Dialect(
     mark="%s",
@@ -85,30 +86,36 @@ class _File:
     def read(self, work: Callable[[Open], _T]) -> _T:
         import sqlite3
 
-        for _ in range(_TRIES):
+        tries = _TRIES
+        while True:
             before = self._stamp()
             # Opening a file in WAL mode makes two files beside it, unless SQLite is told that nobody writes. Nobody did
-            # when there is no log and the file stays as it was; otherwise what was read is thrown away.
-            still = before[1:] == (False, False)
+            # when there is no log and the file stays as it was; otherwise what was read is thrown away, and where one
+            # short program after the other writes, the file is opened as it is while others write it.
+            still = before[1:] == (False, False) and tries > 0
+            tries -= 1
             try:
-                found = self._read(work, "immutable=1" if still else "mode=ro")
-            except sqlite3.Error as error:
-                if still and self._stamp() != before:
+                found = self._read(work, still=still)
+            except Exception as error:
+                if still and self._stamp() != before:  # whatever it was, it was half of one state and half of another
                     continue
-                self._refuse(error)
+                if isinstance(error, sqlite3.Error):
+                    self._refuse(error)
+                raise
             if not still or self._stamp() == before:
                 return found
-        raise LedgerError(f"the ledger in {self.name} changes too fast to be read; try again")
 
-    def _read(self, work: Callable[[Open], _T], mode: str) -> _T:
+    def _read(self, work: Callable[[Open], _T], *, still: bool) -> _T:
         import sqlite3
 
-        address = f"file:{quote(os.path.realpath(self.name))}?{mode}"
+        address = f"file:{quote(os.path.realpath(self.name))}?{'immutable=1' if still else 'mode=ro'}"
         connection = sqlite3.connect(address, uri=True, timeout=_BUSY, isolation_level=None)
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute("PRAGMA mmap_size = 1073741824")
+            if not still:
+                # Without a lock on it the file may be made shorter, and the system ends who reads what is gone.
+                connection.execute("PRAGMA mmap_size = 1073741824")
             connection.execute("BEGIN")
             return work(_OpenFile(connection))
         finally:
