@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.command import AUTHORITY
@@ -19,6 +20,9 @@ from support.fault_server import FaultServer
 
 from llm_master.engine import shared_limiter
 from llm_master.policy.budget import shared_budget
+
+if TYPE_CHECKING:
+    from support.postgres import Postgres
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
 _OURS = ("LLM_MASTER_STATE_DIR", "LLM_MASTER_LIMITS", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
@@ -95,3 +99,25 @@ def fault_server() -> Iterator[FaultServer]:
     """A provider on a loopback socket; it answers well until told otherwise."""
     with FaultServer() as server:
         yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a ledger may be; there is none yet."""
+    return tmp_path / "usage.sqlite3"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one file."""
+    from support.postgres import Postgres
+
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> Iterator[str]:
+    """An empty database of that PostgreSQL, by its address."""
+    with postgres.database() as address:
+        yield address

@@ -26,11 +26,6 @@ Open = Callable[..., Ledger]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.sqlite3"
-
-
-@pytest.fixture
 def opened(path: Path) -> Iterator[Open]:
     made_here: list[Ledger] = []
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import sqlite3
 import sys
 import threading
@@ -31,23 +32,6 @@ from llm_master.redaction import Secret
 
 Open = Callable[..., Ledger]
 TABLES = {"calls": CALL_COLUMNS, "attempts": ATTEMPT_COLUMNS, "call_tags": TAG_COLUMNS}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with Postgres() as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: Postgres) -> Iterator[str]:
-    with server.database() as address:
-        yield address
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.sqlite3"
 
 
 @pytest.fixture
@@ -157,27 +141,27 @@ def test_what_a_text_of_postgresql_cannot_hold(path: Path, url: str, opened: Ope
 # A server in trouble
 
 
-def test_a_server_that_stops_and_starts_again(path: Path, url: str, opened: Open, server: Postgres) -> None:
+def test_a_server_that_stops_and_starts_again(path: Path, url: str, opened: Open, postgres: Postgres) -> None:
     ledger = opened()
     fill(ledger, 100)
     until(arrived(ledger, 100))
-    server.stop()
+    postgres.stop()
     try:
         fill(ledger, 100)  # nobody waits for the database
         until(lambda: forwarding(ledger).failure)
         assert (count(path), forwarding(ledger).behind, ledger.health().failure) == (200, 100, None)
     finally:
-        server.start()
+        postgres.start()
     until(arrived(ledger, 200))
     assert forwarding(ledger).failure is None
     assert same(path, url) == 200
 
 
-def test_a_frozen_server_holds_up_nobody(path: Path, url: str, opened: Open, server: Postgres) -> None:
+def test_a_frozen_server_holds_up_nobody(path: Path, url: str, opened: Open, postgres: Postgres) -> None:
     ledger = opened(batch=0.1)
     fill(ledger, 10)
     until(arrived(ledger, 10))
-    server.freeze()
+    postgres.freeze()
     try:
         fill(ledger, 10)
         until(lambda: forwarding(ledger).failure)
@@ -186,7 +170,7 @@ def test_a_frozen_server_holds_up_nobody(path: Path, url: str, opened: Open, ser
         ledger.close(timeout=0.1)  # nor does the end wait
         assert ledger._writer._thread is None
     finally:
-        server.thaw()
+        postgres.thaw()
     again = opened()
     again.start()
     until(arrived(again, 30))
@@ -240,13 +224,13 @@ def test_a_database_of_a_newer_version_waits(path: Path, url: str, opened: Open)
 
 
 def test_another_database_at_the_same_address_gets_everything(
-    path: Path, url: str, opened: Open, server: Postgres
+    path: Path, url: str, opened: Open, postgres: Postgres
 ) -> None:
     ledger = opened()
     fill(ledger, 20)
     ledger.close()
     name = url.rpartition("/")[2]
-    with psycopg.connect(server.url(), autocommit=True) as connection:
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name}")
         connection.execute(f"CREATE DATABASE {name}")
     fill(ledger, 1)
@@ -276,6 +260,16 @@ def test_a_row_that_the_database_refuses_holds_up_no_other(
     # What a row holds is nobody's business but the ledger's.
     assert "violates check constraint" in caplog.text
     assert "Failing row" not in caplog.text + str(ask(path, "SELECT error FROM forwarding_refused"))
+
+
+def test_a_name_that_no_index_takes_holds_up_no_other(path: Path, url: str, opened: Open) -> None:
+    ledger = opened()
+    for fields in ({}, {"request_id": secrets.token_hex(5000)}, {"tags": [secrets.token_hex(5000)]}, {}):
+        ledger.add(made(**fields))
+    ledger.close()
+    assert rows(url, "SELECT count(*) FROM calls") == [(2,)]
+    found = forwarding(ledger)
+    assert (found.forwarded, found.refused, found.failure, found.behind) == (2, 2, None, 0)
 
 
 def test_what_has_not_arrived_is_not_pruned(path: Path, opened: Open) -> None:

@@ -31,23 +31,6 @@ from llm_master.settings import Settings
 TABLES = {"calls": CALL_COLUMNS, "attempts": ATTEMPT_COLUMNS, "call_tags": TAG_COLUMNS}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with Postgres() as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: Postgres) -> Iterator[str]:
-    with server.database() as address:
-        yield address
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.sqlite3"
-
-
 @pytest.fixture
 def ledger(path: Path, url: str) -> Iterator[Ledger]:
     made_here = Ledger(path, mode="strict", postgres=url)
@@ -121,7 +104,7 @@ def test_a_full_database_loses_nothing(path: Path, url: str, ledger: Ledger, fau
     assert rows(url, f"SELECT count(*) FROM calls WHERE calls::text LIKE '%{SECRET}%'") == [(0,)]
 
 
-def test_a_forbidden_table_loses_nothing(path: Path, url: str, server: Postgres, fault_server: FaultServer) -> None:
+def test_a_forbidden_table_loses_nothing(path: Path, url: str, postgres: Postgres, fault_server: FaultServer) -> None:
     fault_server.default = ok("whole")
     name = url.rpartition("/")[2]
     database = Database(Secret(url))
@@ -219,12 +202,12 @@ def test_both_databases_have_the_same_tables(path: Path, url: str) -> None:
 
 
 def test_calls_go_on_and_arrive_when_the_server_dies_and_comes_back(
-    path: Path, url: str, ledger: Ledger, server: Postgres, fault_server: FaultServer
+    path: Path, url: str, ledger: Ledger, postgres: Postgres, fault_server: FaultServer
 ) -> None:
     fault_server.script([ok("whole"), status(503), ok("whole"), ok("whole"), ok("whole")])
     calls(fault_server, ledger, 1)
     until(lambda: state(ledger).forwarded == 1)
-    server.stop()
+    postgres.stop()
     try:
         ledger.commit(made()).result(10)
         until(lambda: state(ledger).failure)
@@ -232,11 +215,11 @@ def test_calls_go_on_and_arrive_when_the_server_dies_and_comes_back(
             calls(fault_server, ledger, 1)
         calls(fault_server, ledger, 2)
     finally:
-        server.start()
-    server.freeze()
+        postgres.start()
+    postgres.freeze()
     try:
         calls(fault_server, ledger, 1)
     finally:
-        server.thaw()
+        postgres.thaw()
     arrived(path, url)
     assert same(path, url) == 6

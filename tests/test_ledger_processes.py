@@ -15,11 +15,6 @@ from support.ledgers import ask, children, count, program
 TOOL = Path(kill9.__file__)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.sqlite3"
-
-
 def test_several_processes_write_one_file(path: Path) -> None:
     code = """
 ledger = Ledger(argv[1], mode="strict", patience=60.0)

@@ -36,28 +36,17 @@ from llm_master.redaction import Secret
 LAST_CHANGE = {"sqlite": "0004", "postgresql": "0002"}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with Postgres() as running:
-        yield running
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.sqlite3"
-
-
 def engine_of(url: str) -> sa.Engine:
     return sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=sa.NullPool)
 
 
 @contextlib.contextmanager
-def database(dialect: str, path: Path, server: Postgres) -> Iterator[str]:
+def database(dialect: str, path: Path, postgres: Postgres) -> Iterator[str]:
     """An empty database's address."""
     if dialect == "sqlite":
         yield f"sqlite:///{path}"
     else:
-        with server.database() as url:
+        with postgres.database() as url:
             yield url
 
 
@@ -123,10 +112,10 @@ def test_every_statement_is_whole(dialect: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_running_makes_what_alembic_makes(dialect: str, tmp_path: Path, server: Postgres) -> None:
+def test_running_makes_what_alembic_makes(dialect: str, tmp_path: Path, postgres: Postgres) -> None:
     with (
-        database(dialect, tmp_path / "one", server) as ours,
-        database(dialect, tmp_path / "two", server) as alembics,
+        database(dialect, tmp_path / "one", postgres) as ours,
+        database(dialect, tmp_path / "two", postgres) as alembics,
     ):
         run_time(ours)
         alembic_upgrade(alembics)
@@ -140,8 +129,8 @@ def test_running_makes_what_alembic_makes(dialect: str, tmp_path: Path, server: 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_difference_is_seen(dialect: str, path: Path, server: Postgres) -> None:
-    with database(dialect, path, server) as url:
+def test_a_difference_is_seen(dialect: str, path: Path, postgres: Postgres) -> None:
+    with database(dialect, path, postgres) as url:
         run_time(url)
         with engine_of(url).begin() as connection:
             connection.execute(sa.text("DROP INDEX calls_ts"))
@@ -152,9 +141,9 @@ def test_a_difference_is_seen(dialect: str, path: Path, server: Postgres) -> Non
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("old", revisions()[:-1])
 def test_an_older_ledger_is_brought_up_to_date_with_its_rows(
-    dialect: str, old: str, path: Path, server: Postgres
+    dialect: str, old: str, path: Path, postgres: Postgres
 ) -> None:
-    with database(dialect, path, server) as url:
+    with database(dialect, path, postgres) as url:
         alembic_upgrade(url, old)
         values = {name: getattr(call(7), name) for name in rows.CALL_COLUMNS}
         names = ", ".join(values)
@@ -171,8 +160,8 @@ def test_an_older_ledger_is_brought_up_to_date_with_its_rows(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_every_revision_can_be_undone(dialect: str, path: Path, server: Postgres) -> None:
-    with database(dialect, path, server) as url:
+def test_every_revision_can_be_undone(dialect: str, path: Path, postgres: Postgres) -> None:
+    with database(dialect, path, postgres) as url:
         run_time(url)
         config = configuration()
         with engine_of(url).connect() as connection:
@@ -184,8 +173,8 @@ def test_every_revision_can_be_undone(dialect: str, path: Path, server: Postgres
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_tables_of_a_newer_version_are_left_alone(dialect: str, path: Path, server: Postgres) -> None:
-    with database(dialect, path, server) as url:
+def test_tables_of_a_newer_version_are_left_alone(dialect: str, path: Path, postgres: Postgres) -> None:
+    with database(dialect, path, postgres) as url:
         run_time(url)
         with engine_of(url).begin() as connection:
             connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
@@ -193,8 +182,8 @@ def test_tables_of_a_newer_version_are_left_alone(dialect: str, path: Path, serv
             run_time(url)
 
 
-def test_a_step_that_fails_leaves_the_database_as_it_was(server: Postgres, path: Path) -> None:
-    with server.database() as url:
+def test_a_step_that_fails_leaves_the_database_as_it_was(postgres: Postgres, path: Path) -> None:
+    with postgres.database() as url:
         alembic_upgrade(url, "0001")
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE ledger_identity (other text)")
