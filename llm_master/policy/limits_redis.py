@@ -145,4 +145,5 @@ def _figures(charge: Any) -> tuple[str, str, str]:
     """Amount, most and the milliseconds for which the sum is kept, as texts: numbers of Lua are not exact enough."""
     ends = charge.span.ends
     kept = "" if ends is None else str(int((max(0.0, ends - time.time()) + _KEPT) * 1000))
-    return str(charge.amount), str(charge.cap), kept
+    # What is over the whole budget need not be told: a number of more than 64 bits is an error there.
+    return str(min(charge.amount, charge.cap + 1)), str(charge.cap), kept

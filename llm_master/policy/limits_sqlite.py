@@ -112,13 +112,13 @@ class SqliteLimiter(SharedLimiter):
             # Longer than a transaction waits: usually the file itself says that it cannot.
             async with asyncio.timeout(self._timeout + 1.0):
                 found = await future
-        except OSError:
-            self.held.pop(name, None)
-            raise UnansweredError(sent=False) from None
-        except BaseException:
+        except BaseException as error:
             self.held.pop(name, None)
             if future.done() and not future.cancelled() and future.exception() is None:
-                late(future.result())  # it was granted in the moment in which its caller left
+                # It was granted in the moment in which its caller left, or while something held the loop up.
+                late(future.result())
+            if isinstance(error, OSError):
+                raise UnansweredError(sent=False) from None
             raise
         if isinstance(found, Shortage):
             self.held.pop(name, None)

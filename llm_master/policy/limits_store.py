@@ -182,7 +182,11 @@ class Store:
 
         def ended(done: asyncio.Task[Any]) -> None:
             timer.cancel()
-            if done.cancelled() or done.exception() is not None or operation != "reserve":
+            if operation != "reserve":
+                return
+            if done.cancelled() or done.exception() is not None:
+                if nothing_of(keys):
+                    self.post(keys, "undo", arguments[0])  # the store may yet do it
                 return
             granted, cell, *_ = done.result()
             if granted:
@@ -212,7 +216,8 @@ class Store:
         try:
             while self._outbox:
                 since, keys, operation, arguments = self._outbox.popleft()
-                if self.clock() - since > max(CELLS, self._lease) and len(arguments) <= _PLAIN:
+                late = self.clock() - since > max(CELLS, self._lease)
+                if late and len(arguments) <= _PLAIN and operation != "undo":
                     continue  # its second is over and its place given back; what a budget gets back counts still
                 try:
                     await self.run(link, keys, operation, *arguments)
