@@ -40,6 +40,12 @@ def no_place() -> str:
 
 
 def _at_home(path: str | os.PathLike[str]) -> Path:
+    if os.fspath(path).startswith(("postgresql:/", "postgres:/")):
+        # It would become a folder, and its name would hold the password.
+        raise ConfigurationError(
+            "a ledger's path, or LLM_MASTER_LEDGER, is a file of this machine, not the address of a PostgreSQL; name that"
+            " with postgres= or, in [ledger] of the settings file, with postgres_url_env"
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -105,7 +111,8 @@ class Ledger:
         patience: seconds that a locked file is waited for.
 
     Raises:
-        ConfigurationError: an unknown mode or choice, a variable that is not set, or the extra is not installed.
+        ConfigurationError: an unknown mode or choice, no path of a file, a variable that is not set, or the extra is
+            not installed.
     """
 
     def __init__(
@@ -151,7 +158,7 @@ class Ledger:
         ``~/.local/state/llm_master/usage.sqlite3``.
 
         Raises:
-            ConfigurationError: the variable names the home of a user whom nobody knows.
+            ConfigurationError: the variable names the home of a user whom nobody knows, or a PostgreSQL.
         """
         given = os.environ.get("LLM_MASTER_LEDGER", "").strip()
         if given:
