@@ -138,7 +138,9 @@ class Database:
         """Whether an error is about what a row holds, so that the rows without it may go."""
         import psycopg
 
-        return isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
+        # A name that is too long for an index goes over a limit of the program's.
+        of_rows = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+        return isinstance(error, of_rows)
 
     def words(self, error: Exception) -> str:
         """An error in one line, without the password and without what a row holds."""
