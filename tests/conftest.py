@@ -23,6 +23,7 @@ from llm_master.policy.budget import shared_budget
 
 if TYPE_CHECKING:
     from support.postgres import Postgres
+    from support.valkey import Valkey
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
 _OURS = ("LLM_MASTER_STATE_DIR", "LLM_MASTER_LIMITS", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
@@ -121,3 +122,21 @@ def url(postgres: Postgres) -> Iterator[str]:
     """An empty database of that PostgreSQL, by its address."""
     with postgres.database() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def shared_valkey() -> Iterator[Valkey]:
+    """A Valkey for the tests of one file, which may be one that others use: it is never frozen or stopped."""
+    from support.valkey import valkey
+
+    with valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """A Valkey for one test, which may freeze and stop it."""
+    from support.valkey import Valkey
+
+    with Valkey() as server:
+        yield server

@@ -9,7 +9,6 @@ import datetime as dt
 import itertools
 import math
 import pickle
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.budgets_model import KINDS, NOW, Kept, caps, charges_of, compare, kept, programs
-from support.valkey import Valkey, valkey
+from support.valkey import Valkey
 
 from llm_master import Budget, BudgetExceededError, ConfigurationError, InvalidRequestError, Limit, RateLimitError
 from llm_master.policy.limits_budget import PICODOLLARS, Budgets, picodollars, shown, usd
 
 MARKS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Valkey]:
-    with valkey() as server:
-        yield server
 
 
 # -- what a budget may be ---------------------------------------------------------------------------------------------
@@ -177,9 +170,9 @@ def test_a_clock_that_is_set_back_counts_in_the_window_it_shows() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_answer_is_that_of_the_plain_model(kind: str, tmp_path: Path, shared: Valkey) -> None:
+def test_every_answer_is_that_of_the_plain_model(kind: str, tmp_path: Path, shared_valkey: Valkey) -> None:
     with asyncio.Runner() as runner:
-        entered = kept(kind, tmp_path, shared.url)
+        entered = kept(kind, tmp_path, shared_valkey.url)
         store = runner.run(entered.__aenter__())
 
         @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
@@ -201,7 +194,7 @@ def in_store(kind: str, folder: Path, url: str, program: Any, **options: Any) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_limits_and_budgets_are_taken_together_or_not_at_all(kind: str, tmp_path: Path, shared: Valkey) -> None:
+def test_limits_and_budgets_are_taken_together_or_not_at_all(kind: str, tmp_path: Path, shared_valkey: Valkey) -> None:
     async def program(store: Kept) -> None:
         limiter = store.limiter
         (first, second) = charges_of((60, 10), (100, 100), "both")
@@ -221,11 +214,11 @@ def test_limits_and_budgets_are_taken_together_or_not_at_all(kind: str, tmp_path
         for _ in range(4):
             limiter.settle(await limiter.acquire((busy,), 20, timeout=0), 0, 0)
 
-    in_store(kind, tmp_path, shared.url, program)
+    in_store(kind, tmp_path, shared_valkey.url, program)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sums_are_exact_beyond_what_a_float_holds(kind: str, tmp_path: Path, shared: Valkey) -> None:
+def test_sums_are_exact_beyond_what_a_float_holds(kind: str, tmp_path: Path, shared_valkey: Valkey) -> None:
     most = 3_000_000 * PICODOLLARS + 1
 
     async def program(store: Kept) -> None:
@@ -242,12 +235,12 @@ def test_sums_are_exact_beyond_what_a_float_holds(kind: str, tmp_path: Path, sha
         await store.told()
         assert store.spent(charge(0)[0]) == (most, 0)
 
-    in_store(kind, tmp_path, shared.url, program)
+    in_store(kind, tmp_path, shared_valkey.url, program)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_call_waits_for_what_others_hold_and_never_for_what_is_spent(
-    kind: str, tmp_path: Path, shared: Valkey
+    kind: str, tmp_path: Path, shared_valkey: Valkey
 ) -> None:
     async def program(store: Kept) -> None:
         limiter = store.limiter
@@ -278,11 +271,11 @@ def test_a_call_waits_for_what_others_hold_and_never_for_what_is_spent(
         with pytest.raises(BudgetExceededError):
             await limiter.acquire((), 0, charges=charge(101))
 
-    in_store(kind, tmp_path, shared.url, program)
+    in_store(kind, tmp_path, shared_valkey.url, program)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_who_leaves_the_line_or_comes_too_late_takes_nothing(kind: str, tmp_path: Path, shared: Valkey) -> None:
+def test_who_leaves_the_line_or_comes_too_late_takes_nothing(kind: str, tmp_path: Path, shared_valkey: Valkey) -> None:
     async def program(store: Kept) -> None:
         limiter = store.limiter
 
@@ -310,7 +303,7 @@ def test_who_leaves_the_line_or_comes_too_late_takes_nothing(kind: str, tmp_path
         await store.told()
         assert store.spent(charge(0)[0]) == (60, 0)
 
-    in_store(kind, tmp_path, shared.url, program)
+    in_store(kind, tmp_path, shared_valkey.url, program)
 
 
 def test_the_error_says_what_is_left_and_when_it_renews() -> None:

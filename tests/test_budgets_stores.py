@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,6 @@ def charge(amount: int, mark: str = "x") -> list[Any]:
 @pytest.fixture
 def file(tmp_path: Path) -> str:
     return str(tmp_path / "folder" / "limits.sqlite3")
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
 
 
 def rows(path: str, query: str) -> list[Any]:

@@ -20,14 +20,14 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.valkey import Valkey, client, namespace, valkey
+from support.valkey import Valkey, client, namespace
 
 from llm_master.classes import LLMResponse
 from llm_master.policy.cache import MemoryStore, RedisStore, ResponseCache, SqliteStore, cache_key
@@ -584,8 +584,8 @@ loop.close()
 """
 
 
-def test_a_forked_child_has_connections_of_its_own(tmp_path: Path, shared: Valkey) -> None:
-    command = [sys.executable, "-W", "error", "-c", FORKED, str(tmp_path / "answers"), shared.url, namespace()]
+def test_a_forked_child_has_connections_of_its_own(tmp_path: Path, shared_valkey: Valkey) -> None:
+    command = [sys.executable, "-W", "error", "-c", FORKED, str(tmp_path / "answers"), shared_valkey.url, namespace()]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -628,18 +628,6 @@ def test_a_file_that_nobody_closed_is_closed_with_its_store(tmp_path: Path) -> N
 # -- Redis ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Valkey]:
-    with valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def own() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
-
-
 def with_redis(url: str, program: Callable[[RedisStore], Awaitable[Any]], **options: Any) -> Any:
     async def main() -> Any:
         store = RedisStore(url, **{"namespace": namespace(), "timeout": 5.0, **options})
@@ -652,7 +640,7 @@ def with_redis(url: str, program: Callable[[RedisStore], Awaitable[Any]], **opti
     return asyncio.run(main())
 
 
-def test_a_shared_store_keeps_values_for_their_time(shared: Valkey) -> None:
+def test_a_shared_store_keeps_values_for_their_time(shared_valkey: Valkey) -> None:
     name = namespace()
 
     async def program(store: RedisStore) -> None:
@@ -664,27 +652,29 @@ def test_a_shared_store_keeps_values_for_their_time(shared: Valkey) -> None:
         await store.put("e", b"e", -1.0)
         await store.put("f", b"f", 0.0001)
         assert [await store.get(key) for key in "abcde"] == [data, b"", b"c", None, None]
-        other = RedisStore(shared.url, namespace=namespace(), timeout=5.0)
+        other = RedisStore(shared_valkey.url, namespace=namespace(), timeout=5.0)
         assert await other.get("a") is None
         await other.aclose()
         await store.aclose()
         assert await store.get("a") == data
         assert store.failures == 0
 
-    with_redis(shared.url, program, namespace=name)
-    with client(shared.url) as redis:
+    with_redis(shared_valkey.url, program, namespace=name)
+    with client(shared_valkey.url) as redis:
         found = {key: redis.pttl(key) for key in redis.scan_iter(f"{name}:*", count=1000)}
     found.pop(f"{name}:answer:f", None)
     assert 40_000 < found.pop(f"{name}:answer:a") <= 50_000
     assert found == {f"{name}:answer:b": -1, f"{name}:answer:c": -1}
 
 
-def test_a_frozen_store_costs_one_timeout_and_is_then_left_alone(own: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_frozen_store_costs_one_timeout_and_is_then_left_alone(
+    valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = Clock()
 
     async def program(store: RedisStore) -> None:
         await store.put("a", b"1", None)
-        own.freeze()
+        valkey.freeze()
         assert await asyncio.gather(*(store.get("a") for _ in range(40))) == [None] * 40
         asked = store.failures
         for _ in range(1000):
@@ -698,66 +688,68 @@ def test_a_frozen_store_costs_one_timeout_and_is_then_left_alone(own: Valkey, ca
         clock.now += 1.0
         assert await asyncio.gather(*(store.get("a") for _ in range(40))) == [None] * 40
         assert store.failures == asked + 1, "one asks first"
-        own.thaw()
+        valkey.thaw()
         clock.now += 1.0
         store._timeout = 5.0
         assert await store.get("a") == b"1"
         assert await asyncio.gather(*(store.get("a") for _ in range(40))) == [b"1"] * 40
         assert store.failures == asked + 1
 
-    with_redis(own.url, program, timeout=0.1, clock=clock)
+    with_redis(valkey.url, program, timeout=0.1, clock=clock)
     assert warnings_in(caplog) == ["response cache in Redis: the store did not answer in time; calls go on without it"]
 
 
-def test_the_first_call_opens_a_connection_for_those_behind_it(own: Valkey) -> None:
+def test_the_first_call_opens_a_connection_for_those_behind_it(valkey: Valkey) -> None:
     async def program(store: RedisStore) -> None:
-        with client(own.url) as redis:
+        with client(valkey.url) as redis:
             before = redis.info("stats")["total_connections_received"]
             assert await asyncio.gather(*(store.get("a") for _ in range(100))) == [None] * 100
             assert redis.info("stats")["total_connections_received"] - before <= 4
         task = asyncio.create_task(store.get("a"))
-        own.freeze()
-        cold = RedisStore(own.url, namespace=namespace(), timeout=0.1)
+        valkey.freeze()
+        cold = RedisStore(valkey.url, namespace=namespace(), timeout=0.1)
         assert await asyncio.gather(*(cold.get("a") for _ in range(40))) == [None] * 40
         assert cold.failures == 1, "the others did not even begin"
         await cold.aclose()
-        own.thaw()
+        valkey.thaw()
         assert await task is None
         assert store.failures == 0
 
-    with_redis(own.url, program, timeout=60.0)
+    with_redis(valkey.url, program, timeout=60.0)
 
 
-def test_a_store_that_is_gone_is_a_miss_until_it_is_back(own: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_gone_is_a_miss_until_it_is_back(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
 
     async def program(store: RedisStore) -> None:
         await store.put("a", b"1", None)
-        own.stop()
+        valkey.stop()
         assert await store.get("a") is None
         await store.put("a", b"2", None)
         assert store.failures == 1
-        own.start()
+        valkey.start()
         assert await store.get("a") is None, "it is left alone for a second"
         clock.now += 1.0
         assert await store.get("a") is None, "it was restarted empty"
         await store.put("a", b"3", None)
-        own.stop()
-        own.start()
+        valkey.stop()
+        valkey.start()
         assert await store.get("a") is None
         await store.put("a", b"4", None)
         assert (await store.get("a"), store.failures) == (b"4", 1)
 
-    with_redis(own.url, program, clock=clock)
+    with_redis(valkey.url, program, clock=clock)
     assert warnings_in(caplog) == [
         "response cache in Redis: the store failed (ConnectionError); calls go on without it"
     ]
 
 
-def test_a_store_that_refuses_to_write_still_gives_what_it_has(own: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_refuses_to_write_still_gives_what_it_has(
+    valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
     async def program(store: RedisStore) -> None:
         await store.put("a", b"1", None)
-        with client(own.url) as redis:
+        with client(valkey.url) as redis:
             redis.config_set("maxmemory", "1")
             for _ in range(3):
                 await store.put("b", b"2", None)
@@ -768,7 +760,7 @@ def test_a_store_that_refuses_to_write_still_gives_what_it_has(own: Valkey, capl
         await store.put("b", b"3", None)
         assert (await store.get("a"), await store.get("b")) == (None, b"3")
 
-    with_redis(own.url, program)
+    with_redis(valkey.url, program)
     assert [text.partition("Redis: ")[2] for text in warnings_in(caplog)] == [
         "the store refuses to put an answer (OutOfMemoryError); calls go on without it",
         "the store refuses to get an answer (ResponseError); calls go on without it",
@@ -785,28 +777,30 @@ def test_an_address_with_wrong_options_is_a_miss(caplog: pytest.LogCaptureFixtur
     assert "secret-1" not in caplog.text
 
 
-def test_a_call_cancelled_while_it_asks_leaves_nothing(own: Valkey) -> None:
+def test_a_call_cancelled_while_it_asks_leaves_nothing(valkey: Valkey) -> None:
     async def program(store: RedisStore) -> None:
         await store.put("a", b"1", None)
-        own.freeze()
+        valkey.freeze()
         task = asyncio.create_task(store.get("a"))
         while not store._link().tasks:
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        own.thaw()
+        valkey.thaw()
         assert (await store.get("a"), store.failures) == (b"1", 0)
         await asyncio.sleep(0)
         assert store._link().tasks == set()
 
-    with_redis(own.url, program, timeout=60.0)
+    with_redis(valkey.url, program, timeout=60.0)
 
 
-def test_a_store_that_is_closed_while_it_is_asked_ends_the_call(own: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_closed_while_it_is_asked_ends_the_call(
+    valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
     async def program(store: RedisStore) -> None:
         await store.put("a", b"1", None)
-        own.freeze()
+        valkey.freeze()
         tasks = [asyncio.create_task(store.get("a")) for _ in range(20)]
         while not store._link().tasks:
             await asyncio.sleep(0)
@@ -814,7 +808,7 @@ def test_a_store_that_is_closed_while_it_is_asked_ends_the_call(own: Valkey, cap
         assert await asyncio.gather(*tasks) == [None] * 20
         assert store.failures >= 1
 
-    with_redis(own.url, program, timeout=60.0)
+    with_redis(valkey.url, program, timeout=60.0)
     assert warnings_in(caplog) == ["response cache in Redis: the connection was closed; calls go on without it"]
 
 
@@ -840,8 +834,8 @@ def test_a_call_cancelled_as_its_command_fails_leaves_no_error_behind() -> None:
         with_redis(f"redis://127.0.0.1:{closed.getsockname()[1]}/0", program)
 
 
-def test_threads_and_loops_have_connections_of_their_own(shared: Valkey) -> None:
-    store = RedisStore(shared.url, namespace=namespace(), timeout=5.0)
+def test_threads_and_loops_have_connections_of_their_own(shared_valkey: Valkey) -> None:
+    store = RedisStore(shared_valkey.url, namespace=namespace(), timeout=5.0)
 
     async def work(number: int) -> None:
         await asyncio.gather(*(store.put(f"{number}-{step}", b"x", 60.0) for step in range(40)))
@@ -858,8 +852,8 @@ def test_threads_and_loops_have_connections_of_their_own(shared: Valkey) -> None
     assert (store.failures, len(store._links)) == (0, 0)
 
 
-def test_a_loop_that_ended_without_closing_is_forgotten(shared: Valkey) -> None:
-    store = RedisStore(shared.url, namespace=namespace(), timeout=5.0)
+def test_a_loop_that_ended_without_closing_is_forgotten(shared_valkey: Valkey) -> None:
+    store = RedisStore(shared_valkey.url, namespace=namespace(), timeout=5.0)
 
     async def use(*, close: bool) -> int:
         await store.put("a", b"1", 60.0)
@@ -875,7 +869,7 @@ def test_a_loop_that_ended_without_closing_is_forgotten(shared: Valkey) -> None:
     assert len(store._links) == 0
 
 
-def test_no_secret_stands_in_a_key_or_a_value(tmp_path: Path, shared: Valkey) -> None:
+def test_no_secret_stands_in_a_key_or_a_value(tmp_path: Path, shared_valkey: Valkey) -> None:
     secret, name = "an-unusual-credential", namespace()
     messages = [{"role": "user", "content": f"my password is {secret}"}]
     key = cache_key("id", messages, {"user": Secret(secret)}, secret, headers={"Authorization": f"Bearer {secret}"})
@@ -884,7 +878,7 @@ def test_no_secret_stands_in_a_key_or_a_value(tmp_path: Path, shared: Valkey) ->
     async def main() -> None:
         stores = (
             SqliteStore(tmp_path / "answers", timeout=60.0),
-            RedisStore(shared.url, namespace=name, timeout=5.0),
+            RedisStore(shared_valkey.url, namespace=name, timeout=5.0),
         )
         for store in stores:
             cache = ResponseCache(store)
@@ -895,7 +889,7 @@ def test_no_secret_stands_in_a_key_or_a_value(tmp_path: Path, shared: Valkey) ->
             await cache.aclose()
 
     asyncio.run(main())
-    with client(shared.url) as redis:
+    with client(shared_valkey.url) as redis:
         everything = json.dumps([*redis.scan_iter(f"{name}:*", count=1000)])
     everything += "".join(each.read_bytes().decode("latin-1") for each in tmp_path.iterdir())
     assert key in everything

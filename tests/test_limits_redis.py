@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from support.limits_model import Model, compare, made_limits, steps
-from support.valkey import Valkey, client, namespace, valkey
+from support.valkey import Valkey, client, namespace
 
 from llm_master.errors import ConfigurationError, InvalidRequestError, RateLimitError
 from llm_master.policy.limits import Limit
@@ -34,18 +34,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Valkey]:
-    with valkey() as server:
-        yield server
-
-
-@pytest.fixture
-def own() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
 
 
 async def told(limiter: RedisLimiter) -> None:
@@ -95,10 +83,10 @@ def window(url: str, name: str, key: str) -> dict[str, int]:
 @settings(max_examples=120, deadline=None)
 @given(made_limits, steps)
 def test_every_answer_is_that_of_the_plain_model(
-    shared: Valkey, rules: dict[str, Limit], program: list[tuple[Any, ...]]
+    shared_valkey: Valkey, rules: dict[str, Limit], program: list[tuple[Any, ...]]
 ) -> None:
     clock, tag, names = Clock(), namespace(), itertools.count()
-    redis = connection(shared.url)
+    redis = connection(shared_valkey.url)
 
     def run(keys: list[str], *arguments: Any) -> Any:
         pairs = [f"{{{tag}}}:{kind}:{key}" for key in keys for kind in ("w", "p")]
@@ -119,7 +107,7 @@ def test_every_answer_is_that_of_the_plain_model(
 
     def check(model: Model) -> None:
         for key in rules:
-            found = window(shared.url, tag, key) if model.calls and model.calls[-1]["at"] == clock.now else {}
+            found = window(shared_valkey.url, tag, key) if model.calls and model.calls[-1]["at"] == clock.now else {}
             sums = [sum(v for f, v in found.items() if f[0] == c and f[1:].isdigit()) for c in "rt"]
             assert sums == [found.get("R", 0), found.get("T", 0)]
             assert min(found.values(), default=0) >= 0
@@ -144,7 +132,9 @@ def _close_connections() -> Iterator[None]:
         _CONNECTIONS.popitem()[1].close()
 
 
-def test_a_server_clock_that_is_set_back_admits_nothing_more_and_blocks_for_a_minute_at_most(shared: Valkey) -> None:
+def test_a_server_clock_that_is_set_back_admits_nothing_more_and_blocks_for_a_minute_at_most(
+    shared_valkey: Valkey,
+) -> None:
     clock = Clock(5000.0)
     limits = (Limit("model:x", rpm=3, tpm=30),)
 
@@ -159,15 +149,15 @@ def test_a_server_clock_that_is_set_back_admits_nothing_more_and_blocks_for_a_mi
         clock.now = 1061.0
         limiter.settle(await limiter.acquire(limits, 30, timeout=0))
 
-    with_limiter(shared.url, program, at=clock)
+    with_limiter(shared_valkey.url, program, at=clock)
 
 
-def test_a_place_is_kept_while_its_call_lasts_and_given_back_when_its_process_dies(shared: Valkey) -> None:
+def test_a_place_is_kept_while_its_call_lasts_and_given_back_when_its_process_dies(shared_valkey: Valkey) -> None:
     clock, name = Clock(), namespace()
     limits = (Limit("model:x", max_concurrency=1),)
 
     async def program(limiter: RedisLimiter) -> None:
-        other = RedisLimiter(shared.url, namespace=name, timeout=5.0, at=clock)
+        other = RedisLimiter(shared_valkey.url, namespace=name, timeout=5.0, at=clock)
         held = await limiter.acquire(limits, 1)
         for _ in range(3):
             clock.now += 50
@@ -186,10 +176,10 @@ def test_a_place_is_kept_while_its_call_lasts_and_given_back_when_its_process_di
         limiter.settle(held)
         await other.aclose()
 
-    with_limiter(shared.url, program, at=clock, namespace=name)
+    with_limiter(shared_valkey.url, program, at=clock, namespace=name)
 
 
-def test_a_call_that_outlives_the_minute_changes_no_later_second(shared: Valkey) -> None:
+def test_a_call_that_outlives_the_minute_changes_no_later_second(shared_valkey: Valkey) -> None:
     clock, name = Clock(), namespace()
     limits = (Limit("model:x", tpm=10, max_concurrency=2),)
 
@@ -199,7 +189,7 @@ def test_a_call_that_outlives_the_minute_changes_no_later_second(shared: Valkey)
         new = await limiter.acquire(limits, 10)
         limiter.cancel(old)
         await told(limiter)
-        assert window(shared.url, name, "model:x") | {"cell": 0, "n": 0} == {
+        assert window(shared_valkey.url, name, "model:x") | {"cell": 0, "n": 0} == {
             "cell": 0,
             "R": 1,
             "T": 10,
@@ -209,17 +199,17 @@ def test_a_call_that_outlives_the_minute_changes_no_later_second(shared: Valkey)
         }
         limiter.settle(new)
 
-    with_limiter(shared.url, program, at=clock, namespace=name)
+    with_limiter(shared_valkey.url, program, at=clock, namespace=name)
 
 
-def test_a_provider_that_says_stop_stops_every_process(shared: Valkey) -> None:
+def test_a_provider_that_says_stop_stops_every_process(shared_valkey: Valkey) -> None:
     name = namespace()
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "12s"}
 
     async def program(limiter: RedisLimiter) -> None:
         clock = Clock()
-        first = RedisLimiter(shared.url, namespace=name, timeout=5.0, at=clock)
-        second = RedisLimiter(shared.url, namespace=name, timeout=5.0, at=clock)
+        first = RedisLimiter(shared_valkey.url, namespace=name, timeout=5.0, at=clock)
+        second = RedisLimiter(shared_valkey.url, namespace=name, timeout=5.0, at=clock)
         limits = (Limit("provider:y", rpm=100),)
         first.settle(await first.acquire(limits, 1))
         first.observe(["provider:y"], headers)
@@ -233,13 +223,13 @@ def test_a_provider_that_says_stop_stops_every_process(shared: Valkey) -> None:
         for each in (first, second):
             await each.aclose()
 
-    with_limiter(shared.url, program, namespace=name)
+    with_limiter(shared_valkey.url, program, namespace=name)
 
 
 # -- one process ------------------------------------------------------------------------------------------------------
 
 
-def test_errors_are_those_of_the_limiter_in_memory(shared: Valkey) -> None:
+def test_errors_are_those_of_the_limiter_in_memory(shared_valkey: Valkey) -> None:
     name = namespace()
 
     async def program(limiter: RedisLimiter) -> None:
@@ -257,12 +247,12 @@ def test_errors_are_those_of_the_limiter_in_memory(shared: Valkey) -> None:
             assert (error.provider, error.model, error.code, error.retryable) == ("y", "x", "local_rate_limit", False)
             assert 59 < error.retry_after <= 61
 
-    with_limiter(shared.url, program, namespace=name)
-    found = window(shared.url, name, "model:x")
+    with_limiter(shared_valkey.url, program, namespace=name)
+    found = window(shared_valkey.url, name, "model:x")
     assert [value for field, value in found.items() if field[0] in "rR"] == [1, 1]
 
 
-def test_what_a_call_gives_back_goes_to_the_next_in_order(shared: Valkey) -> None:
+def test_what_a_call_gives_back_goes_to_the_next_in_order(shared_valkey: Valkey) -> None:
     async def program(limiter: RedisLimiter) -> None:
         limits = (Limit("model:x", tpm=100, max_concurrency=1), Limit("provider:y", rpm=1000))
         order: list[int] = []
@@ -283,10 +273,10 @@ def test_what_a_call_gives_back_goes_to_the_next_in_order(shared: Valkey) -> Non
         assert order == list(range(8))
 
     # Whoever waits for another process looks again after an endless pause here: only the end of a call wakes it.
-    with_limiter(shared.url, program, rand=lambda: 1e9)
+    with_limiter(shared_valkey.url, program, rand=lambda: 1e9)
 
 
-def test_a_waiter_holds_up_only_who_shares_what_it_waits_for(shared: Valkey) -> None:
+def test_a_waiter_holds_up_only_who_shares_what_it_waits_for(shared_valkey: Valkey) -> None:
     async def program(limiter: RedisLimiter) -> None:
         a, b, both = Limit("model:a", tpm=10), Limit("model:b", rpm=9), Limit("provider:p", rpm=9)
         held = await limiter.acquire((a, both), 5)
@@ -303,10 +293,10 @@ def test_a_waiter_holds_up_only_who_shares_what_it_waits_for(shared: Valkey) -> 
         limiter.settle(await small)
         limiter.settle(held)
 
-    with_limiter(shared.url, program)
+    with_limiter(shared_valkey.url, program)
 
 
-def test_a_call_cancelled_while_it_asks_gives_back_what_it_gets(shared: Valkey) -> None:
+def test_a_call_cancelled_while_it_asks_gives_back_what_it_gets(shared_valkey: Valkey) -> None:
     name = namespace()
 
     async def program(limiter: RedisLimiter) -> None:
@@ -324,13 +314,13 @@ def test_a_call_cancelled_while_it_asks_gives_back_what_it_gets(shared: Valkey) 
         limiter.cancel(undone)
         limiter.cancel(undone)
 
-    with_limiter(shared.url, program, namespace=name)
-    found = window(shared.url, name, "model:x")
+    with_limiter(shared_valkey.url, program, namespace=name)
+    found = window(shared_valkey.url, name, "model:x")
     assert (found["R"], found["T"], found["n"]) == (1, 3, 0)
 
 
-def test_threads_with_loops_of_their_own_share_one_limiter(shared: Valkey) -> None:
-    limiter = RedisLimiter(shared.url, namespace=namespace(), timeout=5.0)
+def test_threads_with_loops_of_their_own_share_one_limiter(shared_valkey: Valkey) -> None:
+    limiter = RedisLimiter(shared_valkey.url, namespace=namespace(), timeout=5.0)
     guard, running, most, ended = threading.Lock(), [0], [0], [0]
     limits = (Limit("model:x", max_concurrency=2),)
 
@@ -359,7 +349,7 @@ def test_threads_with_loops_of_their_own_share_one_limiter(shared: Valkey) -> No
     assert most[0] <= 2
 
 
-def test_what_is_settled_where_no_loop_runs_is_told_with_the_next_command(shared: Valkey) -> None:
+def test_what_is_settled_where_no_loop_runs_is_told_with_the_next_command(shared_valkey: Valkey) -> None:
     name = namespace()
 
     async def program(limiter: RedisLimiter) -> None:
@@ -374,8 +364,8 @@ def test_what_is_settled_where_no_loop_runs_is_told_with_the_next_command(shared
         limiter.settle(await limiter.acquire(limits, 40, timeout=0))
         limiter.settle(other)
 
-    with_limiter(shared.url, program, namespace=name)
-    assert window(shared.url, name, "model:x")["T"] == 50
+    with_limiter(shared_valkey.url, program, namespace=name)
+    assert window(shared_valkey.url, name, "model:x")["T"] == 50
 
 
 FORKED = """
@@ -424,12 +414,12 @@ with asyncio.Runner() as runner:
 """
 
 
-def test_a_forked_child_has_connections_of_its_own(shared: Valkey) -> None:
+def test_a_forked_child_has_connections_of_its_own(shared_valkey: Valkey) -> None:
     name = namespace()
-    command = [sys.executable, "-W", "error", "-c", FORKED, shared.url, name]
+    command = [sys.executable, "-W", "error", "-c", FORKED, shared_valkey.url, name]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    found = window(shared.url, name, "model:x")
+    found = window(shared_valkey.url, name, "model:x")
     assert (found["R"], found["T"], found["n"]) == (5, 1 + 4 + 1 + 1 + 1, 0)
 
 
@@ -490,11 +480,13 @@ def test_the_measure_itself_sees_too_many() -> None:
     assert most_in_60_seconds([(0.0, 5), (60.0, 5), (60.001, 7)]) == (2, 12)
 
 
-def test_four_processes_together_never_exceed_a_limit_in_any_60_seconds(shared: Valkey) -> None:
+def test_four_processes_together_never_exceed_a_limit_in_any_60_seconds(shared_valkey: Valkey) -> None:
     name = namespace()
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, shared.url, name, str(seed), "1000"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WORKER, shared_valkey.url, name, str(seed), "1000"],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for seed in range(4)
     ]
@@ -512,7 +504,7 @@ def test_four_processes_together_never_exceed_a_limit_in_any_60_seconds(shared: 
     assert 35 < most["tag:a"][0] <= 40
     assert most["provider:y"][0] <= 200
     assert 610 < most["provider:y"][1] <= 640
-    with client(shared.url) as redis:
+    with client(shared_valkey.url) as redis:
         assert redis.zcard(f"{{{name}}}:p:tag:a") == 0
 
 
@@ -521,13 +513,13 @@ def test_four_processes_together_never_exceed_a_limit_in_any_60_seconds(shared: 
 OPEN, CLOSED = (Limit("model:x", rpm=1000),), (Limit("model:x", rpm=1000), Limit("tag:a", rpm=1000, fail_open=False))
 
 
-def test_a_frozen_store_costs_a_call_one_timeout_and_most_calls_none(own: Valkey) -> None:
+def test_a_frozen_store_costs_a_call_one_timeout_and_most_calls_none(valkey: Valkey) -> None:
     clock = Clock()
 
     async def program(limiter: RedisLimiter) -> None:
         limiter.settle(await limiter.acquire(OPEN, 1))
         await told(limiter)
-        own.freeze()
+        valkey.freeze()
         first = await limiter.acquire(OPEN, 1)
         assert first.note == "went on without its shared limits: the store did not answer in time"
         assert limiter.failures == 1
@@ -544,28 +536,28 @@ def test_a_frozen_store_costs_a_call_one_timeout_and_most_calls_none(own: Valkey
         held = await asyncio.gather(*(limiter.acquire(OPEN, 1) for _ in range(30)))
         assert all(each.note for each in held)
         assert limiter.failures == 2  # one call asked, the others did not wait for it
-        own.thaw()
+        valkey.thaw()
         assert (await limiter.acquire(OPEN, 1)).note is not None
         clock.now += 1.1
         assert (await limiter.acquire(OPEN, 1)).note is None
         assert limiter.failures == 2
 
-    with_limiter(own.url, program, timeout=0.1, clock=clock, clean=False)
+    with_limiter(valkey.url, program, timeout=0.1, clock=clock, clean=False)
 
 
-def test_many_calls_at_once_meet_a_frozen_store_together(own: Valkey) -> None:
+def test_many_calls_at_once_meet_a_frozen_store_together(valkey: Valkey) -> None:
     async def program(limiter: RedisLimiter) -> None:
         limiter.settle(await limiter.acquire(OPEN, 1))
         await told(limiter)
-        own.freeze()
+        valkey.freeze()
         held = await asyncio.gather(*(limiter.acquire(OPEN, 1) for _ in range(500)))
         assert all(each.note for each in held)
         assert 1 <= limiter.failures <= 16  # those under way when it froze; who stood behind them did not ask
 
-    with_limiter(own.url, program, timeout=0.1, clock=Clock(), clean=False)
+    with_limiter(valkey.url, program, timeout=0.1, clock=Clock(), clean=False)
 
 
-def test_a_waiter_goes_on_when_the_store_freezes(own: Valkey) -> None:
+def test_a_waiter_goes_on_when_the_store_freezes(valkey: Valkey) -> None:
     async def program(limiter: RedisLimiter) -> None:
         limits = (Limit("model:x", max_concurrency=1),)
         await limiter.acquire(limits, 1)
@@ -573,50 +565,50 @@ def test_a_waiter_goes_on_when_the_store_freezes(own: Valkey) -> None:
         while len(limiter._lines.get("model:x", ())) < 3:
             await asyncio.sleep(0)
         await told(limiter)
-        own.freeze()
+        valkey.freeze()
         held = await asyncio.gather(*waiting)
         assert all(each.note for each in held)
         assert limiter.failures == 1
 
-    with_limiter(own.url, program, timeout=0.1, clock=Clock(), clean=False)
+    with_limiter(valkey.url, program, timeout=0.1, clock=Clock(), clean=False)
 
 
-def test_a_refund_that_may_have_been_made_is_not_made_twice(own: Valkey) -> None:
+def test_a_refund_that_may_have_been_made_is_not_made_twice(valkey: Valkey) -> None:
     clock, name = Clock(), namespace()
 
     async def program(limiter: RedisLimiter) -> None:
         held = [await limiter.acquire(OPEN, 10) for _ in range(2)]
-        own.freeze()
+        valkey.freeze()
         limiter.settle(held[0], tokens=4)
         await told(limiter)
         assert limiter.failures == 1
         limiter.settle(held[1], tokens=13)  # never sent: still owed in full
-        own.thaw()
+        valkey.thaw()
         clock.now += 1.1
         await limiter.acquire(OPEN, 0)
         await told(limiter)
 
-    with_limiter(own.url, program, timeout=0.1, clock=clock, namespace=name, clean=False)
-    assert window(own.url, name, "model:x")["T"] in (4 + 13, 10 + 13)
+    with_limiter(valkey.url, program, timeout=0.1, clock=clock, namespace=name, clean=False)
+    assert window(valkey.url, name, "model:x")["T"] in (4 + 13, 10 + 13)
 
 
-def test_a_restart_in_the_middle_is_not_noticed(own: Valkey) -> None:
+def test_a_restart_in_the_middle_is_not_noticed(valkey: Valkey) -> None:
     async def program(limiter: RedisLimiter) -> None:
         limits = (Limit("model:x", rpm=1000, max_concurrency=5),)
         for number in range(30):
             if number in (10, 20):
                 await told(limiter)
-                own.stop()
-                own.start()
+                valkey.stop()
+                valkey.start()
             if number == 25:
-                with client(own.url) as redis:
+                with client(valkey.url) as redis:
                     redis.script_flush()
             held = await limiter.acquire(limits, 1)
             assert held.note is None
             limiter.settle(held)
         assert limiter.failures == 0
 
-    with_limiter(own.url, program)
+    with_limiter(valkey.url, program)
 
 
 def test_a_store_that_is_gone_costs_no_wait_and_is_found_again() -> None:
