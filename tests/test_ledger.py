@@ -355,7 +355,7 @@ def test_what_is_misspelt_is_said(options: dict[str, Any], words: str, path: Pat
 def test_an_address_is_no_path(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_MASTER_LEDGER", given)
     for path in (given, Path(given), None):
-        with pytest.raises(ConfigurationError, match="not the address of a PostgreSQL; name that with") as caught:
+        with pytest.raises(ConfigurationError, match="not the address of a PostgreSQL; name that") as caught:
             Ledger(path)
         assert "hunter2" not in str(caught.value)
 

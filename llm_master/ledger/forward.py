@@ -28,6 +28,8 @@ __all__ = ["Forwarder", "forwarder_of"]
 _POLL, _IDLE, _GATHER = 2.0, 30.0, 0.1
 # Seconds of the first and of the longest pause after a failure; each is a random part of twice the one before.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
+# Seconds that the first row waits for a file that others hold, to be marked as waited for.
+_PATIENCE = 5.0
 
 
 class Forwarder:
@@ -64,7 +66,7 @@ class Forwarder:
         self._wake = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._marked = False
         self._failures = 0
         self._used = 0.0
         self._active = False
@@ -103,10 +105,23 @@ class Forwarder:
 
     def notify(self) -> None:
         """Rows are committed."""
+        if not self._marked:
+            self._mark()
         if self._thread is None or self._stopping:
             self.start()
         elif self._failure is None:
             self._wake.set()
+
+    def _mark(self) -> None:
+        """Have the file say who waits for its calls, before the writer removes the oldest of one that is too large."""
+        until = time.monotonic() + _PATIENCE
+        while not self._marked:
+            try:
+                self._marks.behind()
+                self._marked = True
+            except Exception as error:  # noqa: BLE001  # whatever it is, the thread meets it too and tells it
+                if not is_busy(error) or time.monotonic() > until:
+                    return
 
     def stop(self, timeout: float) -> None:
         """Forward what is there, for ``timeout`` seconds at most, and end; not when the database fails anyway."""

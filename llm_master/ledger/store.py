@@ -43,8 +43,8 @@ def _at_home(path: str | os.PathLike[str]) -> Path:
     if os.fspath(path).startswith(("postgresql:/", "postgres:/")):
         # It would become a folder, and its name would hold the password.
         raise ConfigurationError(
-            "a ledger's path, or LLM_MASTER_LEDGER, is a file of this machine, not the address of a PostgreSQL; name that"
-            " with postgres= or, in [ledger] of the settings file, with postgres_url_env"
+            "a ledger's path, or LLM_MASTER_LEDGER, is a file of this machine, not the address of a PostgreSQL; name"
+            " that with postgres= or, in [ledger] of the settings file, with postgres_url_env"
         )
     try:
         return Path(path).expanduser()
