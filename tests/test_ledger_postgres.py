@@ -279,6 +279,16 @@ def test_what_has_not_arrived_is_not_pruned(path: Path, opened: Open) -> None:
     assert (pruned.calls, pruned.kept, pruned.held_back_by) == (0, 1, ("127.0.0.1:9/books",))
 
 
+def test_a_bound_removes_nothing_that_a_new_database_waits_for(path: Path) -> None:
+    with contextlib.closing(Ledger(path)) as alone:
+        fill(alone, 600)
+    # Both are new to the file, and the first row has it looked at.
+    ledger = Ledger(path, postgres="postgresql://127.0.0.1:9/books", max_bytes=1)
+    fill(ledger, 1)
+    ledger.close()
+    assert count(path) == 601
+
+
 # Processes
 
 
