@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from support.command import AUTHORITY
 from support.fault_server import FaultServer
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 _ENDINGS = ("_KEY", "_TOKEN", "_TOKEN_BEDROCK", "_BASE_URL", "_API_URL", "_PROXY")
 _OURS = ("LLM_MASTER_STATE_DIR", "LLM_MASTER_LIMITS", "LLM_PROVIDER", "LLM_DEFAULT_MODEL")
+
+
+# An example may take as long as a busy machine makes it take.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

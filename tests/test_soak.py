@@ -25,7 +25,9 @@ IDLE = {"open": 0, "requests": 1, "asked": {}, "faults": {}}
 
 
 def test_four_seconds_of_chaos_lose_nothing() -> None:
-    command = [sys.executable, "-W", "error", str(TOOL), "--seconds", "4", "--workers", "60", "--seed", "4"]
+    # A busy machine makes few calls in four seconds; it goes on until there were enough to say something.
+    storm = ("--seconds", "4", "--calls", "400", "--workers", "60", "--seed", "4")
+    command = [sys.executable, "-W", "error", str(TOOL), *storm]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     print(done.stdout)
     assert (done.stderr, done.returncode) == ("", 0), done.stdout
@@ -33,7 +35,7 @@ def test_four_seconds_of_chaos_lose_nothing() -> None:
     assert rows["violations"] == 0
     ends = ("answer", "typed error", "cancelled by us", "left early")
     assert all(rows[end] > 0 for end in ends), "the storm was none"
-    assert sum(rows[end] for end in ends) == rows["calls"] > 100
+    assert sum(rows[end] for end in ends) == rows["calls"] >= 400
     assert rows["kinds of fault"] > 20
     assert rows["faults met"] > 50
     assert "seed 4," in done.stdout
@@ -134,7 +136,7 @@ def test_a_task_that_is_left_is_seen(fault_server: FaultServer, monkeypatch: pyt
     async def main() -> soak.Soak:
         run = Own(fault_server.url, "1")
         run.act = leave
-        await run.run(0.0, 1)
+        await run.run(0.0, 0, 1)
         before = asyncio.all_tasks()
         await run.call(run.client(), PLAN)
         await run._look_for_rest(before, 10_000)

@@ -236,8 +236,8 @@ class Soak:
 
     # -- all of them --------------------------------------------------------------------------------------------
 
-    async def run(self, seconds: float, workers: int) -> None:
-        """Call for so many seconds, then close the client and look for what it left."""
+    async def run(self, seconds: float, calls: int, workers: int) -> None:
+        """Call for so many seconds and at least so often, then close the client and look for what it left."""
         asyncio.get_running_loop().set_exception_handler(lambda _, what: self.wrong.append(f"the loop caught {what}"))
         hook = sys.unraisablehook
         sys.unraisablehook = lambda found: self.wrong.append(f"unraisable: {found.exc_value!r} in {found.object!r}")
@@ -248,7 +248,7 @@ class Soak:
             with tempfile.TemporaryDirectory(prefix="llm-master-soak-") as folder:
                 ledger = Ledger(Path(folder, "usage.sqlite3"))
                 async with self.client(ledger) as llm:
-                    await self._storm(llm, seconds, workers)
+                    await self._storm(llm, seconds, calls, workers)
                     # A stream that was dropped is closed when it is collected.
                     gc.collect()
                     await asyncio.sleep(0)
@@ -260,12 +260,12 @@ class Soak:
             sys.unraisablehook = hook
             watch.cancel()
 
-    async def _storm(self, llm: QueryLLM, seconds: float, workers: int) -> None:
+    async def _storm(self, llm: QueryLLM, seconds: float, calls: int, workers: int) -> None:
         until = time.monotonic() + seconds
         numbers = iter(range(sys.maxsize))
 
         async def work() -> None:
-            while time.monotonic() < until:
+            while time.monotonic() < until or self.started < calls:
                 await self.call(llm, Plan.drawn(self.seed, next(numbers)))
 
         await asyncio.gather(*(work() for _ in range(workers)))
@@ -370,7 +370,7 @@ def _open_files() -> int:
     return sum(1 for _ in (folder if folder.is_dir() else Path("/dev/fd")).iterdir())
 
 
-async def soak(seconds: float, workers: int, seed: str, faults: float) -> int:
+async def soak(seconds: float, calls: int, workers: int, seed: str, faults: float) -> int:
     """Run the server and the calls; the number of violations."""
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "support.chaos_server", f"--seed={seed}", f"--faults={faults}",
@@ -380,7 +380,7 @@ async def soak(seconds: float, workers: int, seed: str, faults: float) -> int:
     assert server.stdout is not None  # noqa: S101  # same
     url = (await server.stdout.readline()).decode().strip()
     run = Soak(url, seed)
-    await run.run(seconds, workers)
+    await run.run(seconds, calls, workers)
     report: dict[str, Any] = {}
     # The server hears of closed connections a moment later.
     for _ in range(100):
@@ -403,12 +403,13 @@ def main() -> int:
     """The program; its status is 1 when something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--calls", type=int, default=0, help="calls at least, however long they take")
     parser.add_argument("--workers", type=int, default=100, help="calls at a time")
     parser.add_argument("--faults", type=float, default=0.35, help="share of requests that fail")
     parser.add_argument("--seed", default=str(time.time_ns() % 1_000_000))
     given = parser.parse_args()
     print(f"seed {given.seed}, {given.workers} calls at a time for {given.seconds:g} s", flush=True)
-    return min(1, asyncio.run(soak(given.seconds, given.workers, given.seed, given.faults), debug=False))
+    return min(1, asyncio.run(soak(given.seconds, given.calls, given.workers, given.seed, given.faults)))
 
 
 if __name__ == "__main__":
