@@ -10,7 +10,8 @@ import msgspec
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 
-__all__ = ["FAMILY_MEDIA", "FetchNeededError", "MediaRule", "check_data", "check_url", "is_address", "mime_of_name"]
+__all__ = ["FAMILY_MEDIA", "FetchNeededError", "MediaRule", "check_data", "check_url", "data_of", "is_address"]
+__all__ += ["mime_of_name"]
 
 
 class MediaRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +113,26 @@ def mime_of_name(*names: object) -> str | None:
 def is_address(url: str) -> bool:
     """Whether a text is an http(s) address."""
     return url[:8].lower().startswith(("https://", "http://"))
+
+
+def data_of(url: str, what: str, *, who: str) -> tuple[str, str]:
+    """
+    The mime type that a ``data:`` URL names, "" for none, and its data in base64.
+
+    Raises:
+        InvalidRequestError: it has no data.
+    """
+    head, comma, data = url[5:].partition(",")
+    mime, *options = [field.strip().lower() for field in head.split(";")]
+    if not comma or not data:
+        raise InvalidRequestError(f"{who}: the data: URL of the {what} has no data")
+    if "base64" not in options or "%" in data:
+        import base64
+        from urllib.parse import unquote_to_bytes
+
+        raw = unquote_to_bytes(data)
+        data = raw.decode("ascii", "replace") if "base64" in options else base64.b64encode(raw).decode()
+    return mime, data
 
 
 _NOTHING_KNOWN = MediaRule()

@@ -12,7 +12,7 @@ from typing import Any
 
 from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
-from llm_master.media import check_data, check_url, is_address, mime_of_name
+from llm_master.media import check_data, check_url, data_of, is_address, mime_of_name
 from llm_master.wire.anthropic_draft import Draft
 
 __all__ = ["Block", "blocks_of", "mark_cache"]
@@ -123,7 +123,7 @@ def _image(part: dict[str, Any], draft: Draft) -> Block:
     if image.get("detail") not in (None, "auto"):
         draft.drop("detail")
     if url[:5].lower() == "data:":
-        media_type, data = _data_url(url, "image", draft)
+        media_type, data = _data_of(url, "image", draft)
         check_data(draft.dialect.media, _FAMILY, "image", media_type, data, who=draft.target)
         return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
     if is_address(url):
@@ -151,7 +151,7 @@ def _file(part: dict[str, Any], draft: Draft) -> Block:
         raise InvalidRequestError(
             f"{draft.target}: file {file.get('filename') or ''!r} needs file_data as a data: URL, or a file_id"
         )
-    media_type, data = _data_url(url, "file", draft)
+    media_type, data = _data_of(url, "file", draft)
     what = "image" if media_type.startswith("image/") else "file"
     check_data(draft.dialect.media, _FAMILY, what, media_type, data, who=draft.target)
     if media_type.startswith("image/"):
@@ -172,16 +172,8 @@ def _unpack(data: str, draft: Draft) -> str:
         raise InvalidRequestError(f"{draft.target}: the text of a file cannot be read: {error}") from error
 
 
-def _data_url(url: str, what: str, draft: Draft) -> tuple[str, str]:
-    head, comma, data = url[5:].partition(",")
-    media_type, *options = [field.strip().lower() for field in head.split(";")]
-    if not comma or not data:
-        raise InvalidRequestError(f"{draft.target}: the data: URL of the {what} has no data")
-    if "base64" not in options or "%" in data:
-        from urllib.parse import unquote_to_bytes
-
-        raw = unquote_to_bytes(data)
-        data = raw.decode("ascii", "replace") if "base64" in options else base64.b64encode(raw).decode()
+def _data_of(url: str, what: str, draft: Draft) -> tuple[str, str]:
+    media_type, data = data_of(url, what, who=draft.target)
     media_type = media_type or "text/plain"
     return _MEDIA_TYPES.get(media_type, media_type), data
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
-from llm_master.media import FetchNeededError, check_data, is_address
+from llm_master.media import FetchNeededError, check_data, data_of, is_address
 from llm_master.wire.bedrock_draft import Draft
 
 __all__ = ["SERVER_TOOL", "Block", "blocks_of", "cache_point", "kind_of"]
@@ -243,16 +243,7 @@ def _source(url: str, what: str, draft: Draft) -> tuple[dict[str, Any], str]:
             f"{draft.target} fetches nothing: the {what} must be a data: or s3:// URL, not {url[:40]!r};"
             " read it into a data: URL"
         )
-    head, comma, data = url[5:].partition(",")
-    media_type, *options = [field.strip().lower() for field in head.split(";")]
-    if not comma or not data:
-        raise InvalidRequestError(f"{draft.target}: the data: URL of the {what} has no data")
-    if "base64" not in options or "%" in data:
-        import base64
-        from urllib.parse import unquote_to_bytes
-
-        raw = unquote_to_bytes(data)
-        data = raw.decode("ascii", "replace") if "base64" in options else base64.b64encode(raw).decode()
+    media_type, data = data_of(url, what, who=draft.target)
     media_type = media_type or "text/plain"
     kind = "image" if media_type.startswith("image/") else what
     check_data(draft.dialect.media, "bedrock", kind, media_type, data, who=draft.target)

@@ -6,13 +6,12 @@ Data travels inline; an address is passed on as ``fileData`` where the server fe
 
 from __future__ import annotations
 
-import base64
 import posixpath
 from collections.abc import Callable
 from typing import Any
 
 from llm_master.errors import InvalidRequestError
-from llm_master.media import FetchNeededError, check_data, is_address
+from llm_master.media import FetchNeededError, check_data, data_of, is_address
 from llm_master.wire.gemini_draft import Draft, camel, camel_keys
 
 __all__ = ["Part", "mime_of", "parts_of"]
@@ -218,15 +217,7 @@ def _uploaded(file_id: Any, mime: str | None, draft: Draft) -> Part:
 
 
 def _inline(url: str, what: str, draft: Draft) -> Part:
-    head, comma, data = url[5:].partition(",")
-    mime, *options = [field.strip().lower() for field in head.split(";")]
-    if not comma or not data:
-        raise InvalidRequestError(f"{draft.target}: the data: URL of the {what} has no data")
-    if "base64" not in options or "%" in data:
-        from urllib.parse import unquote_to_bytes
-
-        raw = unquote_to_bytes(data)
-        data = raw.decode("ascii", "replace") if "base64" in options else base64.b64encode(raw).decode()
+    mime, data = data_of(url, what, who=draft.target)
     mime = _SYNONYMS.get(mime, mime) or "text/plain"
     kind = "image" if mime.startswith("image/") else what
     check_data(draft.dialect.media, "gemini", kind, mime, data, who=draft.target)
