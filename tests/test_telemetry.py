@@ -285,6 +285,28 @@ def test_contents_are_recorded_when_asked_for(fault_server, sdk):
     assert KEYS[CHAT] not in everything(sdk)
 
 
+def test_contents_that_no_json_can_hold_lose_no_span(fault_server, sdk):
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    half = {"type": "function", "function": {"name": "f", "description": "half \ud800 a character"}}
+    far = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "default": deep}}}
+    asked = [("half \ud800 a character", {}), (HI, {"tools": [half]}), (HI, {"tools": [far]})]
+
+    async def work(llm):
+        for messages, options in asked:
+            with pytest.raises(LLMError):  # the request cannot be written either
+                await llm.query(MODEL, messages, **options)
+
+    run(fault_server, work, sdk.telemetry(capture_contents=True))
+    assert [span.attributes["llm_master.outcome"] for span in sdk.calls] == ["error"] * 3
+    first, *others = sdk.calls
+    assert "half \\ud800 a character" in json.loads(first.attributes[semconv.INPUT_MESSAGES])["shown"]
+    shown = [json.loads(span.attributes[semconv.TOOL_DEFINITIONS])["shown"] for span in others]
+    assert "half \\ud800 a character" in shown[0]
+    assert shown[1] == "nested too deeply"
+
+
 def test_errors_show_their_text_with_contents(fault_server, sdk):
     fault_server.default = status(400, b"no such parameter")
 

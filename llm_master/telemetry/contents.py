@@ -45,7 +45,12 @@ def tool_definitions(tools: Any) -> str | None:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode("utf-8", "replace")
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except (TypeError, ValueError, OverflowError):  # half a character, or a key that is no text
+        return msgspec.json.encode({"shown": repr(value)}).decode()
+    except RecursionError:
+        return '{"shown":"nested too deeply"}'
 
 
 def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
