@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-    from llm_master.classes import Attempt
-    from llm_master.policy.limits_budget import Budget
+    from llm_master.classes import Attempt, Usage
+    from llm_master.policy.limits_budget import Budget, Charge
     from llm_master.policy.limits_rules import Reservation
     from llm_master.pools import Place
 
@@ -30,6 +30,9 @@ __all__ = ["Bill", "Most", "Spending", "keys_of", "most_of"]
 _SURE = 2
 #: Kinds of calls whose price follows from the tokens of their text.
 _BY_TEXT = frozenset(("chat", "embed", "count", "moderate"))
+# No request costs as many USD, nor has as many tokens.
+_DEAREST = 10**6
+_MOST_TOKENS = 10**12
 
 
 class Most(NamedTuple):
@@ -44,6 +47,17 @@ class Most(NamedTuple):
     tokens: int
     picodollars: int | None
     lacks: str | None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it costs nothing, however long its answer becomes."""
+        return self.picodollars == 0
+
+    def has_bound(self, unit: str) -> bool:
+        """Whether it is known what it takes at most, in ``usd`` or ``tokens``."""
+        if unit == "tokens":
+            return self.lacks != "output"
+        return self.is_free or (self.lacks is None and self.picodollars is not None)
 
 
 def keys_of(place: Place, tags: Iterable[str]) -> list[str]:
@@ -65,6 +79,8 @@ def most_of(target: Any, messages: Any, params: dict[str, Any], kind: str = "cha
     """
     from llm_master.pricing import upper_bound
 
+    body = params.get("extra_body")
+    params = {**params, **body} if isinstance(body, dict) else params
     given = _SURE * estimate_input(messages, params)
     row = getattr(target, "row", None)
     output = 0 if kind != "chat" else _most_output(target, row, params)
@@ -138,7 +154,7 @@ class Bill:
         """
         cost = _cost_of(attempt, billed=billed)
         self.give_back(cost)
-        limiter.settle(reservation, tokens, cost)
+        limiter.settle(reservation, tokens, cost, _tokens_of(attempt) if tokens is None else tokens)
 
     def give_back(self, cost: int | None) -> None:
         """End what it holds of ``max_cost``, with picodollars that were spent; None for all of it."""
@@ -153,12 +169,24 @@ def _cost_of(attempt: Attempt, *, billed: bool) -> int | None:
     usage = attempt.usage
     if usage is None:
         return None if billed else 0
-    if usage.estimated and not usage.output_tokens:
-        return None  # nothing of the answer came: how much of it was made nobody tells
+    if _is_silent(usage):
+        return None
     cost = attempt.cost
     if cost is None or (not cost and not usage.total_tokens and not getattr(attempt.pricer, "free", False)):
         return None
-    return picodollars(cost)
+    # What a server makes up must not be more than a store can hold.
+    return picodollars(min(cost, _DEAREST))
+
+
+def _tokens_of(attempt: Attempt) -> int | None:
+    """Tokens of an attempt that did not end well, None when they are not known."""
+    usage = attempt.usage
+    return None if usage is None or _is_silent(usage) else min(usage.total_tokens, _MOST_TOKENS)
+
+
+def _is_silent(usage: Usage) -> bool:
+    """Whether nothing of the answer came: how much of it was made nobody tells."""
+    return usage.estimated and not usage.output_tokens
 
 
 class Spending:
@@ -182,13 +210,12 @@ class Spending:
     def plans(self, limiter: Any, place: Place, call: Any, params: dict[str, Any]) -> tuple[BudgetPlan, ...]:
         """What ``reserve`` would hold, and what is left, where that costs no network."""
         most = most_of(place.target, call.messages, params, call.kind)
-        charges = self.budgets.charges(self.budgets.of(keys_of(place, call.tags)), most.tokens, most.picodollars or 0)
+        charges = self._charges(self.budgets.of(keys_of(place, call.tags)), most)
         found = []
         look = getattr(limiter, "spent", lambda _: None)
         for charge in charges:
             seen, ends = look(charge), charge.span.ends
             spent, held = (None, None) if seen is None else seen
-            unknown = most.lacks == "output" or (charge.unit == "usd" and most.picodollars is None)
             found.append(
                 BudgetPlan(
                     key=charge.budget.key,
@@ -197,13 +224,13 @@ class Spending:
                     most=_amount(charge.unit, charge.cap),
                     left=None if spent is None else _amount(charge.unit, max(0, charge.cap - spent)),
                     held=None if held is None else _amount(charge.unit, held),
-                    takes=None if unknown else _amount(charge.unit, charge.amount),
+                    takes=_amount(charge.unit, charge.amount) if most.has_bound(charge.unit) else None,
                     renews=None if ends is None else f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}",
                 )
             )
         if self.max_cost is not None:
             own = usd(self.max_cost)
-            takes = None if most.picodollars is None or most.lacks else usd(most.picodollars)
+            takes = usd(most.picodollars or 0) if most.has_bound("usd") else None
             found.append(BudgetPlan(key="max_cost", unit="usd", per="call", most=own, left=own, takes=takes))
         return tuple(found)
 
@@ -233,11 +260,14 @@ class Spending:
         found.bill = bill
         return found
 
+    def _charges(self, budgets: list[Budget], most: Most) -> tuple[Charge, ...]:
+        return self.budgets.charges(budgets, most.tokens, most.picodollars or 0, free=most.is_free)
+
     async def _acquire(
         self, limiter: Any, limits: tuple[Any, ...], budgets: list[Budget], most: Most, how: dict[str, Any]
     ) -> Any:
         while True:
-            charges = self.budgets.charges(budgets, most.tokens, most.picodollars or 0)
+            charges = self._charges(budgets, most)
             if not charges:
                 return await limiter.acquire(limits, **how)
             try:
@@ -270,18 +300,17 @@ class Spending:
 
     def _check_known(self, budgets: list[Budget], most: Most, target: Any) -> None:
         """Refuse an attempt without a bound where one must be kept."""
-        lacks = most.lacks
-        if lacks is None:
+        if most.lacks is None:
             return
         strict = next(
-            (b.key for b in budgets if b.unknown == "refuse" and (lacks == "output" or b.usd is not None)), None
+            (b.key for b in budgets if b.unknown == "refuse" and not all(most.has_bound(u) for u, _ in b.caps())), None
         )
-        if self.max_cost is not None:
+        if self.max_cost is not None and not most.has_bound("usd"):
             strict = "max_cost"
         if strict is None:
             return
         whose = "max_cost" if strict == "max_cost" else f"the budget of {strict!r}"
-        if lacks == "output":
+        if most.lacks == "output":
             what = "it is sent no output limit and its own is not known; give max_tokens="
         else:
             what = "no price bounds it; give ModelConfig(input_price_per_million=..., output_price_per_million=...)"

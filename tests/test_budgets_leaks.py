@@ -9,17 +9,27 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.budgets_model import KINDS, Kept, charges_of, kept
+from support import faults
+from support.behaviours import status
+from support.budgets_model import KINDS, NOW, Kept, charges_of, kept
+from support.fault_server import FaultServer
 from support.valkey import Valkey
 
-from llm_master import BudgetExceededError, RateLimitError
+from llm_master import Budget, BudgetExceededError, LLMConfig, ModelConfig, QueryLLM, RateLimitError
+from llm_master.policy.limits_budget import Budgets, usd
 from llm_master.policy.limits_rules import Reservation
+from llm_master.spending import most_of
 
 MOST = 1000
+
+MODEL = "gpt-4o-mini"
+# A model of one's own, served for nothing.
+FREE = {"own": ModelConfig(provider="openai", input_price_per_million=0.0, output_price_per_million=0.0)}
 
 
 def charge(amount: int, mark: str = "x") -> list[Any]:
@@ -59,7 +69,7 @@ async def ends_with(store: Kept, expected: tuple[int, int]) -> None:
 
 async def settled(store: Kept, amount: int) -> None:
     """Spend an amount, so that the store is warm."""
-    store.limiter.settle(await store.limiter.acquire((), 0, charges=charge(amount)), 0, amount)
+    store.limiter.settle(await store.limiter.acquire((), 0, charges=charge(1)), 0, amount)
     await store.told()
 
 
@@ -140,5 +150,140 @@ def test_a_call_too_large_for_any_budget_stops_no_other(kind: str, valkey: Valke
             store.limiter.settle(found, 0, 7)
             await store.told()
             assert store.spent(charge(0)[0]) == (7, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_a_cost_that_nobody_can_believe_leaves_the_store_working(
+    store: str, fault_server: FaultServer, tmp_path: Path
+) -> None:
+    told = {
+        "id": "r",
+        "results": [{"index": 0, "relevance_score": 0.5}],
+        "meta": {"billed_units": {"search_units": 1e17}},
+    }
+    fault_server.route("/v2/rerank", [status(200, told)])
+    where = "memory" if store == "memory" else f"sqlite:{tmp_path}/limits.sqlite3"
+
+    async def main() -> Any:
+        budgets = [Budget("tag:ranks", usd=1, unknown="allow"), Budget("tag:words", usd=1)]
+        async with asked(fault_server, budgets, limits_store=where) as llm:
+            found = await llm.rerank("cohere/rerank-v3.5", "q", ["a"], tags="ranks")
+            assert found.cost > 10**9
+            for _ in range(2):
+                await llm.query(MODEL, "Hi", max_tokens=5, tags="words")
+            with pytest.raises(BudgetExceededError):
+                await llm.rerank("cohere/rerank-v3.5", "q", ["a"], tags="ranks")
+            return spent(llm)
+
+    assert asyncio.run(main()) == [(10**6, 0), (2 * Decimal("0.00000585"), 0)]
+
+
+# -- what calls pay ---------------------------------------------------------------------------------------------------
+
+
+def asked(server: FaultServer, budgets: Any = (), **options: Any) -> QueryLLM:
+    urls = {"openai": server.url, "cohere": server.url}
+    config = LLMConfig(openai_api_key="sk-leaks-0123456789", cohere_api_key="co-leaks-0123456789", base_urls=urls)
+    return QueryLLM(config, **{"budgets": budgets, "limits_store": "memory", **options})
+
+
+def spent(llm: QueryLLM) -> list[tuple[Any, Any]]:
+    """What is spent and held of each budget of a client."""
+    admission = llm._load_engine().admission
+    budgets: Any = admission.budgets
+    charges = budgets.charges(budgets.budgets, 0, 0)
+    pairs = [admission.limiter.spent(charge) for charge in charges]
+    return [
+        tuple(usd(each) if charge.unit == "usd" else each for each in pair)
+        for charge, pair in zip(charges, pairs, strict=True)
+    ]
+
+
+def test_a_stream_that_is_left_takes_the_tokens_that_came(fault_server: FaultServer) -> None:
+    fault_server.default = faults.stall_mid_stream()
+
+    async def main() -> None:
+        async with asked(fault_server, [Budget("all", usd=1), Budget("all", tokens=10_000)]) as llm:
+            stream = await llm.query(MODEL, "Hi", max_tokens=5000, stream=True)
+            async for _ in stream:
+                break
+            await stream.aclose()
+            (cost, _), (tokens, held) = spent(llm)
+            assert 0 < cost < Decimal("0.0001")
+            assert held == 0
+            assert 0 < tokens < 100
+            # The next one has room.
+            await (await llm.query(MODEL, "Hi", max_tokens=5000, stream=True)).aclose()
+
+    asyncio.run(main())
+
+
+def test_what_stands_in_extra_body_counts_in_the_bound(fault_server: FaultServer) -> None:
+    async def main() -> None:
+        async with asked(fault_server) as llm:
+            target = llm._pool("gpt-6.1-sol", None).places[0].target
+            hello = [{"role": "user", "content": "Hi"}]
+
+            def most(**params: Any) -> Any:
+                return most_of(target, hello, params)
+
+            assert most(max_tokens=50, extra_body={"service_tier": "ultrafast"}) == most(
+                max_tokens=50, service_tier="ultrafast"
+            )
+            assert most(max_tokens=50, service_tier="ultrafast").picodollars > most(max_tokens=50).picodollars
+            assert most(extra_body={"n": 4}) == most(n=4)
+            assert most(n=4).tokens > 3 * most().tokens
+
+    asyncio.run(main())
+
+
+def test_what_costs_nothing_needs_no_maximum_and_no_money(fault_server: FaultServer) -> None:
+    async def main() -> None:
+        async with asked(fault_server, [Budget("all", usd=1)], registry=FREE) as llm:
+            response = await llm.query("own", "Hi", max_cost=0)
+            assert (response.cost, spent(llm)) == (0, [(0, 0)])
+            (budget, own) = llm.explain("own", "Hi", max_cost=0).first.budgets
+            assert (budget.takes, own.takes) == (0, 0)
+        async with asked(fault_server, [Budget("all", tokens=1000)], registry=FREE) as llm:
+            with pytest.raises(BudgetExceededError, match="no output limit") as caught:
+                await llm.query("own", "Hi")
+            assert (caught.value.code, llm.explain("own", "Hi").first.budgets[0].takes) == ("cost_unknown", None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_overdrawn_budget_stops_only_what_costs(kind: str, valkey: Valkey, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with kept(kind, tmp_path, valkey.url) as store:
+            await settled(store, MOST + 1)  # more than was held, as pictures and searches may take
+            book = Budgets([charge(0)[0].budget], lambda: NOW)
+            for amount, free in ((1, False), (0, False), (0, True)):
+                charges = book.charges(book.budgets, 0, amount, free=free)
+                if free:
+                    store.limiter.settle(await store.limiter.acquire((), 0, timeout=0, charges=charges), 0, 0)
+                else:
+                    with pytest.raises(BudgetExceededError):
+                        await store.limiter.acquire((), 0, timeout=0, charges=charges)
+            await store.told()
+            assert store.spent(charge(0)[0]) == (MOST + 1, 0)
+
+    asyncio.run(main())
+
+
+def test_a_spent_budget_leaves_what_is_free_as_a_fallback(fault_server: FaultServer) -> None:
+    async def main() -> None:
+        async with asked(fault_server, [Budget("all", usd=1)], registry=FREE) as llm:
+            admission = llm._load_engine().admission
+            budgets: Any = admission.budgets
+            got = await admission.limiter.acquire((), 0, charges=budgets.charges(budgets.budgets, 0, 1))
+            admission.limiter.settle(got, 0, 2 * 10**12)
+            response = await llm.query(MODEL, "Hi", max_tokens=5, fallback_model="own")
+            assert [each.error_code for each in response.attempts] == ["budget_exceeded", None]
+            fault_server.route("/responses/input_tokens", [status(200, {"input_tokens": 5})])
+            assert (await llm.count_tokens(f"openai/{MODEL}", "Hi")).tokens == 5
+            assert spent(llm) == [(2, 0)]
 
     asyncio.run(main())

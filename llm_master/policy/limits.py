@@ -234,19 +234,22 @@ class MemoryLimiter:
 
     # -- give back ----------------------------------------------------------------------------------------------
 
-    def settle(self, reservation: Reservation, tokens: int | None = None, cost: int | None = None) -> None:
+    def settle(
+        self, reservation: Reservation, tokens: int | None = None, cost: int | None = None, used: int | None = None
+    ) -> None:
         """
         End a reservation with the tokens really used; None keeps the estimate (a cancelled call may be billed).
 
-        ``cost`` is in picodollars and counts under budgets; None keeps what is held of them. The difference of the
-        tokens is refunded or charged to the second of the reservation. Ending one twice changes nothing. It
-        never waits and may be called from any thread and from a finalizer.
+        ``cost`` is in picodollars and counts under budgets, as ``used`` does, the tokens where those of the limits are
+        not known; None keeps what is held of them. The difference of the tokens is refunded or charged to the second
+        of the reservation. Ending one twice changes nothing. It never waits and may be called from any thread and from
+        a finalizer.
         """
-        self._end(reservation, tokens, cost, undo=False)
+        self._end(reservation, tokens, cost, used, undo=False)
 
     def cancel(self, reservation: Reservation) -> None:
         """Undo a reservation whose request was never sent."""
-        self._end(reservation, None, None, undo=True)
+        self._end(reservation, None, None, None, undo=True)
 
     def observe(self, keys: Iterable[str], headers: Mapping[str, str], now: float | None = None) -> None:
         """
@@ -287,17 +290,19 @@ class MemoryLimiter:
             self._catch_up()
         return found
 
-    def _end(self, reservation: Reservation, tokens: int | None, cost: int | None, *, undo: bool) -> None:
+    def _end(
+        self, reservation: Reservation, tokens: int | None, cost: int | None, used: int | None, *, undo: bool
+    ) -> None:
         lock = self._lock
         if lock.acquire(False):  # noqa: FBT003  # "blocking" has no keyword that is as fast
             try:
-                release(reservation, tokens, cost, undo=undo)
+                release(reservation, tokens, cost, used, undo=undo)
                 if self._lines:
                     self._pump()
             finally:
                 lock.release()
         else:
-            self._later.append((partial(release, undo=undo), reservation, tokens, cost))
+            self._later.append((partial(release, undo=undo), reservation, tokens, cost, used))
         if self._later:
             self._catch_up()
 

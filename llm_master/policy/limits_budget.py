@@ -195,6 +195,7 @@ class Charge(msgspec.Struct, frozen=True, eq=False):
         key: what a store knows the window by.
         budget, unit, span: whose, ``usd`` or ``tokens``, and in which window.
         amount: picodollars or tokens; cap: the most that may be used in the window.
+        free: whether it is certain to cost nothing, so that it goes where a budget is overdrawn, too.
     """
 
     key: str
@@ -203,6 +204,7 @@ class Charge(msgspec.Struct, frozen=True, eq=False):
     span: Span
     amount: int
     cap: int
+    free: bool = False
 
     rpm: ClassVar[None] = None
     tpm: ClassVar[None] = None
@@ -222,7 +224,7 @@ class Charge(msgspec.Struct, frozen=True, eq=False):
         Args:
             used: all that is used in the window, what calls under way hold included; held: that part of it.
         """
-        if used + self.amount <= self.cap:
+        if self.free or used + self.amount <= self.cap:
             return None
         return "held" if held > 0 and used - held + self.amount <= self.cap else "budget"
 
@@ -298,8 +300,8 @@ class Budgets:
         """The budgets under some keys."""
         return [budget for key in keys for budget in self._by_key.get(key, ())]
 
-    def charges(self, budgets: Sequence[Budget], tokens: int, cost: int) -> tuple[Charge, ...]:
-        """What an attempt of these sizes (tokens, picodollars) takes from each budget now."""
+    def charges(self, budgets: Sequence[Budget], tokens: int, cost: int, *, free: bool = False) -> tuple[Charge, ...]:
+        """What an attempt of these sizes (tokens, picodollars) takes from each budget now; ``free``: see ``Charge``."""
         now = self.clock()
         found = []
         for budget in budgets:
@@ -308,7 +310,8 @@ class Budgets:
                 span = self._spans[id(budget)] = budget.span(now)
             for unit, cap in budget.caps():
                 key = f"{budget.key} {unit}/{budget.per}/{span.name}"
-                found.append(Charge(key, budget, unit, span, cost if unit == "usd" else tokens, cap))
+                amount, nothing = (cost, free) if unit == "usd" else (tokens, False)
+                found.append(Charge(key, budget, unit, span, amount, cap, nothing))
         return tuple(found)
 
     def is_over(self, charges: Iterable[Charge]) -> bool:

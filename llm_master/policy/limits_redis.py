@@ -146,4 +146,4 @@ def _figures(charge: Any) -> tuple[str, str, str]:
     ends = charge.span.ends
     kept = "" if ends is None else str(int((max(0.0, ends - time.time()) + _KEPT) * 1000))
     # What is over the whole budget need not be told: a number of more than 64 bits is an error there.
-    return str(min(charge.amount, charge.cap + 1)), str(charge.cap), kept
+    return str(min(charge.amount, charge.cap + 1)), str(2**63 - 1 if charge.free else charge.cap), kept

@@ -188,13 +188,15 @@ class SharedLimiter:
 
     # -- give back ----------------------------------------------------------------------------------------------
 
-    def settle(self, reservation: Reservation, tokens: int | None = None, cost: int | None = None) -> None:
+    def settle(
+        self, reservation: Reservation, tokens: int | None = None, cost: int | None = None, used: int | None = None
+    ) -> None:
         """
         End a reservation with what was really used; see ``MemoryLimiter.settle``.
 
         It never waits, and a store is told once.
         """
-        finals = [charge.final(tokens, cost) for charge in reservation.charges]
+        finals = [charge.final(tokens if used is None else used, cost) for charge in reservation.charges]
         self._end(reservation, 0, 0 if tokens is None else max(0, tokens) - reservation.tokens, finals)
 
     def cancel(self, reservation: Reservation) -> None:

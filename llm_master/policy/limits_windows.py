@@ -189,11 +189,13 @@ def commit(found: tuple[Window, ...], cell: int, tokens: int) -> Reservation:
     return Reservation(found, cell, tokens)
 
 
-def release(reservation: Reservation, tokens: int | None, cost: int | None = None, *, undo: bool) -> None:
+def release(
+    reservation: Reservation, tokens: int | None, cost: int | None = None, used: int | None = None, *, undo: bool
+) -> None:
     """
     End a reservation: undo it whole, or change its tokens and picodollars to those really used.
 
-    None keeps what is held.
+    None keeps what is held; ``used`` are the tokens that budgets count where limits keep theirs.
     """
     if not reservation.open:
         return
@@ -213,4 +215,4 @@ def release(reservation: Reservation, tokens: int | None, cost: int | None = Non
                 window.request_sum -= 1
     for purse, charge in zip(reservation.purses, reservation.charges, strict=True):
         purse.held -= charge.amount
-        purse.spent += 0 if undo else charge.final(tokens, cost)
+        purse.spent += 0 if undo else charge.final(tokens if used is None else used, cost)
