@@ -373,7 +373,12 @@ class LLM_Usage:  # noqa: N801  # STATEK's name
             self._pricing = value
 
     def add(self, response: Any) -> None:
-        """Add what one response used: bytes of all its attempts, tokens, and the cost that its provider reported."""
+        """
+        Add what one response used: bytes of all its attempts, tokens, and what its providers reported; nothing for one
+        that was kept.
+        """
+        if getattr(response, "cached", False):
+            return
         sent = sum(attempt.bytes_sent for attempt in response.attempts)
         received = sum(attempt.bytes_received for attempt in response.attempts)
         self.total_bytes_sent += sent
@@ -382,22 +387,24 @@ class LLM_Usage:  # noqa: N801  # STATEK's name
         self.total_input_tokens += response.usage.input_tokens
         self.total_cached_tokens += response.usage.cached_tokens
         self.total_output_tokens += response.usage.output_tokens
-        reported = getattr(response, "reported_cost", None)
-        if reported is not None:
-            self.total_reported_cost = (
-                reported if self.total_reported_cost is None else self.total_reported_cost + reported
-            )
+        told = [cost for attempt in response.attempts if (cost := attempt.reported_cost) is not None]
+        own = getattr(response, "reported_cost", None)
+        if told or own is not None:
+            known = self.total_reported_cost
+            with localcontext(prec=_DIGITS):
+                self.total_reported_cost = sum(told or [own], Decimal(0 if known is None else str(known)))
 
     def _now(self) -> _Period:
         """What was used under the present prices."""
         tokens = (self.total_input_tokens, self.total_cached_tokens, self.total_output_tokens)
         total = self.total_reported_cost
         reported = None if total is None else Decimal(str(total))
-        for each in self._before:
-            tokens = (tokens[0] - each.input, tokens[1] - each.cached, tokens[2] - each.output)
-            if each.reported is not None and reported is not None:
-                # Nothing left of the sum means that nothing was reported since.
-                reported = reported - each.reported or None
+        with localcontext(prec=_DIGITS):
+            for each in self._before:
+                tokens = (tokens[0] - each.input, tokens[1] - each.cached, tokens[2] - each.output)
+                if each.reported is not None and reported is not None:
+                    # Nothing left of the sum means that nothing was reported since.
+                    reported = reported - each.reported or None
         return _Period(self._pricing, tokens, reported)
 
     @property

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from llm_master.metering import (
     load_price_files,
     set_model_pricing,
 )
+from llm_master.policy.cache_entry import as_cached
 from llm_master.price_files import COLUMNS, price_of
 from llm_master.settings import Settings, check
 
@@ -416,6 +417,30 @@ def test_a_response_is_added_with_all_its_attempts():
     set_model_pricing("p", "m", 1, 1, 0)
     assert usage.exact_cost == Decimal("0.000086")
     assert repr(usage).startswith("LLM_Usage(context_bytes=431,")
+
+
+def test_each_attempt_reports_a_cost_of_its_own_and_a_kept_answer_none():
+    usage = LLM_Usage(ModelPricing(1, None, 1))
+    attempts = tuple(Attempt("p", "m", usage=Usage(5, 5), reported_cost=Decimal(cost)) for cost in ("0.01", "0.02"))
+    response = LLMResponse("a", "m", Usage(10, 10), attempts=attempts, reported_cost=Decimal("0.02"))
+    usage.add(response)
+    assert usage.total_reported_cost == response.cost == Decimal("0.03")
+    usage.add(as_cached(response))
+    assert (usage.total_input_tokens, usage.exact_cost) == (10, Decimal("0.00002"))
+    assert usage.total_reported_cost == Decimal("0.03")
+
+
+def test_what_providers_reported_is_added_without_rounding():
+    with localcontext(prec=4):
+        usage = LLM_Usage()
+        for cost in ("1.23456", "0.000001"):
+            usage.add(LLMResponse("a", reported_cost=Decimal(cost)))
+        usage.pricing = ModelPricing(1, None, 1)
+        usage.add(LLMResponse("a", reported_cost=Decimal("0.0000001")))
+        assert usage.exact_cost == Decimal("1.2345611")
+        usage.total_reported_cost = 0.5  # a plain field, as in STATEK
+        usage.add(LLMResponse("a", reported_cost=Decimal("0.1")))
+        assert usage.total_reported_cost == Decimal("0.6")
 
 
 # The settings file and the environment --------------------------------------------------------------------------------
