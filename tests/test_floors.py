@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "settings_rules",
         "model_facts",
         "functions",
+        "thinking",
     ),
     ("structured", "candidates", "prompt_caching", "defaults", "pricing", "refusals", "opening", "folding"),
     ("wire",),

@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_master.efforts import BUDGETS, advice, effort_for, nearest
 from llm_master.errors import InvalidRequestError
+from llm_master.thinking import budget_for, budget_within
 from llm_master.wire.anthropic_draft import Draft
 
 __all__ = ["BUDGETS", "THINKING", "write_thinking"]
@@ -18,7 +19,6 @@ __all__ = ["BUDGETS", "THINKING", "write_thinking"]
 THINKING = ("thinking", "output_config", "reasoning_effort", "thinking_budget")
 
 _EFFORTS = tuple(BUDGETS)
-_LEAST_BUDGET = 1024
 _TOP_EFFORTS = ("xhigh", "max")
 
 
@@ -75,21 +75,7 @@ def _write_effort(draft: Draft, effort: Any) -> None:
         if rules.adaptive_thinking:
             draft.body["thinking"] = {"type": "adaptive"}
         else:
-            _think_with(draft, BUDGETS[effort])
-
-
-def _think_with(draft: Draft, wanted: int) -> None:
-    limit = draft.body["max_tokens"]
-    if limit <= _LEAST_BUDGET:
-        draft.refuse(
-            "reasoning_effort",
-            f"thinking takes {_LEAST_BUDGET} tokens at least and max_tokens is {limit}",
-            "raise max_tokens",
-        )
-        return
-    # The budget is part of max_tokens; half of it is kept for the answer.
-    budget = max(_LEAST_BUDGET, min(wanted, limit // 2))
-    draft.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+            _think_with(draft, budget_for(draft, BUDGETS[effort], draft.body["max_tokens"]))
 
 
 def _write_budget(draft: Draft, budget: Any) -> None:
@@ -107,21 +93,12 @@ def _write_budget(draft: Draft, budget: Any) -> None:
     elif budget == -1:
         draft.refuse("thinking_budget", "it needs a number of tokens", "give one")
     else:
-        _put_budget(draft, budget)
+        _think_with(draft, budget_within(draft, budget, draft.body["max_tokens"]))
 
 
-def _put_budget(draft: Draft, budget: int) -> None:
-    most = draft.body["max_tokens"] - 1
-    if not _LEAST_BUDGET <= budget <= most:
-        draft.refuse(
-            "thinking_budget",
-            f"{budget} is not between {_LEAST_BUDGET} and max_tokens - 1 = {most}",
-            "change it or max_tokens",
-        )
-        if most < _LEAST_BUDGET:
-            return
-        budget = min(max(budget, _LEAST_BUDGET), most)
-    draft.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+def _think_with(draft: Draft, budget: int | None) -> None:
+    if budget is not None:
+        draft.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
 
 def _switch_off(draft: Draft, parameter: str) -> None:

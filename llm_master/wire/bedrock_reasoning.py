@@ -11,6 +11,7 @@ from typing import Any
 from llm_master.dialect_bedrock import Mode, Reasoning
 from llm_master.efforts import BUDGETS, advice, effort_for, nearest
 from llm_master.errors import InvalidRequestError
+from llm_master.thinking import budget_for, budget_within
 from llm_master.wire.bedrock_draft import Draft
 
 __all__ = ["BUDGETS", "REASONING", "write_reasoning"]
@@ -19,7 +20,6 @@ __all__ = ["BUDGETS", "REASONING", "write_reasoning"]
 REASONING = ("thinking", "reasoning_effort", "thinking_budget")
 
 _EFFORTS = tuple(BUDGETS)
-_LEAST_BUDGET = 1024
 
 
 def write_reasoning(draft: Draft) -> None:
@@ -73,17 +73,7 @@ def _write_effort(draft: Draft, effort: Any, ways: Reasoning | None) -> None:
     elif ways.by_effort is not None:
         _reason_at(draft, effort, ways.by_effort)
     elif ways.by_budget is not None:
-        limit = draft.inference.get("maxTokens")
-        if limit is not None and limit <= _LEAST_BUDGET:
-            draft.refuse(
-                "reasoning_effort",
-                f"thinking takes {_LEAST_BUDGET} tokens at least and max_tokens is {limit}",
-                "raise max_tokens",
-            )
-            return
-        # The budget is part of max_tokens; half of it is kept for the answer.
-        budget = BUDGETS[effort] if limit is None else max(_LEAST_BUDGET, min(BUDGETS[effort], limit // 2))
-        _reason_with(draft, budget, ways.by_budget)
+        _reason_with(draft, budget_for(draft, BUDGETS[effort], draft.inference.get("maxTokens")), ways.by_budget)
 
 
 def _known(ways: Reasoning | None) -> tuple[str, ...]:
@@ -101,7 +91,9 @@ def _reason_at(draft: Draft, effort: str, mode: Mode) -> None:
         draft.put(mode.effort, draft.effort)
 
 
-def _reason_with(draft: Draft, budget: int, mode: Mode) -> None:
+def _reason_with(draft: Draft, budget: int | None, mode: Mode) -> None:
+    if budget is None:
+        return
     draft.mode = mode
     draft.merge(mode.fields)
     if mode.budget is not None:
@@ -114,7 +106,7 @@ def _write_budget(draft: Draft, budget: Any, ways: Reasoning | None) -> None:
     if ways is None:
         draft.refuse("thinking_budget", "it is not known to reason", "use a model that does")
     elif ways.by_budget is not None and budget > 0:
-        _put_budget(draft, budget, ways.by_budget)
+        _reason_with(draft, budget_within(draft, budget, draft.inference.get("maxTokens")), ways.by_budget)
     elif ways.by_effort is not None:
         if budget == -1:
             draft.mode = ways.by_effort
@@ -123,18 +115,3 @@ def _write_budget(draft: Draft, budget: Any, ways: Reasoning | None) -> None:
         _reason_at(draft, effort_for(budget), ways.by_effort)
     else:
         draft.refuse("thinking_budget", "it needs a number of tokens", "give one")
-
-
-def _put_budget(draft: Draft, budget: int, mode: Mode) -> None:
-    limit = draft.inference.get("maxTokens")
-    most = budget if limit is None else limit - 1
-    if not _LEAST_BUDGET <= budget <= most:
-        draft.refuse(
-            "thinking_budget",
-            f"{budget} is not between {_LEAST_BUDGET} and max_tokens - 1 = {most}",
-            "change it or max_tokens",
-        )
-        if most < _LEAST_BUDGET:
-            return
-        budget = min(max(budget, _LEAST_BUDGET), most)
-    _reason_with(draft, budget, mode)
