@@ -18,22 +18,6 @@ from support.exchange import Seen
 from support.fault_server import FaultServer
 from support.matrix import FALLBACK, LIMITS, Manner
 
-__all__ = [
-    "FAST",
-    "HI",
-    "KEYS",
-    "MODELS",
-    "PROVIDERS",
-    "Told",
-    "ask",
-    "client",
-    "key_id",
-    "other",
-    "requests_of",
-    "run",
-]
-__all__ += ["serve", "tasks_left"]
-
 __all__ = ["FAST", "HI", "KEYS", "MODELS", "PROVIDERS", "Told", "ask", "client", "key_id", "other", "requests_of"]
 __all__ += ["run", "serve", "tasks_left"]
 
