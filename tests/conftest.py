@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -146,3 +146,49 @@ def valkey() -> Iterator[Valkey]:
 
     with Valkey() as server:
         yield server
+
+
+@pytest.fixture
+def provider_tables() -> Iterator[None]:
+    """What a test enters in the tables of providers and models is gone after it."""
+    from llm_master import ModelRegistry, QueryLLM, UnifiedProvider, base_provider
+
+    tables: tuple[dict[str, Any], ...] = (
+        base_provider._IMPLEMENTATIONS,
+        UnifiedProvider.PROVIDER_CONFIGS,
+        QueryLLM.provider_map,
+        ModelRegistry.CONFIGS,
+    )
+    saved = [dict(table) for table in tables]
+    yield
+    for table, before in zip(tables, saved, strict=True):
+        table.clear()
+        table.update(before)
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable and no file of whoever runs the test gives a provider its key, address or place."""
+    from llm_master.base_provider import UnifiedProvider, row_of
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    for name in UnifiedProvider.PROVIDER_CONFIGS:
+        row = row_of(name)
+        places = [variable for place in row.placeholders.values() for variable in place.variables]
+        for variable in (*row.key_variables, *row.base_variables, *places):
+            monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a socket or a name's address fails the test."""
+    import socket
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a socket was asked for")
+
+    for name in ("socket", "create_connection", "getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -49,25 +48,7 @@ NAMES = sorted(UnifiedProvider.PROVIDER_CONFIGS)
 LIVE = [name for name in NAMES if row_of(name).status == "live" and row_of(name).chats]
 FAMILIES = [(name, family) for name in LIVE for family in row_of(name).families]
 
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a socket was asked for")
-
-    for name in ("socket", "create_connection", "getaddrinfo", "gethostbyname"):
-        monkeypatch.setattr(socket, name, refuse)
-
-
-@pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key or address of this machine."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in NAMES:
-        row = row_of(name)
-        places = [variable for place in row.placeholders.values() for variable in place.variables]
-        for variable in (*row.key_variables, *row.base_variables, *places):
-            monkeypatch.delenv(variable, raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 def asked_of(name: str) -> str:

@@ -34,14 +34,7 @@ KEY = "count-key-0123456789abcdef"
 HELLO = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello."}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
-
-@pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key of this machine."""
-    for name in ("openai", "anthropic", "gemini", "vertex", "cohere", "vllm", "llamacpp", "mistral", "groq", "azure"):
-        row = row_of(name)
-        for variable in (*row.key_variables, *row.base_variables):
-            monkeypatch.delenv(variable, raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 def client(name: str, server: FaultServer | None = None, **options: Any) -> QueryLLM:

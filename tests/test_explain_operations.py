@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from llm_master import (
     OperationStream,
     QueryLLM,
     RetryPolicy,
-    UnifiedProvider,
     UnsupportedParameterError,
 )
 from llm_master.base_provider import row_of
@@ -57,28 +55,7 @@ SERVED = [
 DRAWN = [("openai", "gpt-image-2"), ("azure", "gpt-image-1"), ("recraft", "recraftv4_1"), ("xai", "grok-imagine-image")]
 JOBS = [("bfl", "flux-pro-1.1"), ("replicate", "owner/name"), ("fal", "fal-ai/flux/dev")]
 
-
-@pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key or address of this machine."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in UnifiedProvider.PROVIDER_CONFIGS:
-        row = row_of(name)
-        places = [variable for place in row.placeholders.values() for variable in place.variables]
-        for variable in (*row.key_variables, *row.base_variables, *places):
-            monkeypatch.delenv(variable, raising=False)
-    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(variable, raising=False)
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a socket was asked for")
-
-    for name in ("socket", "create_connection", "getaddrinfo", "gethostbyname"):
-        monkeypatch.setattr(socket, name, refuse)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 def client(name: str, server: FaultServer | None = None, *, keyed: bool = True, **options: Any) -> QueryLLM:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -36,18 +35,7 @@ from llm_master import (
 
 PROMPT = [{"role": "user", "content": "Your prompt here"}]
 
-
-@pytest.fixture(autouse=True)
-def _tables() -> Iterator[None]:
-    """Each test edits the tables as a user would; afterwards they are as before."""
-    saved = [
-        (table, dict(table))
-        for table in (UnifiedProvider.PROVIDER_CONFIGS, ModelRegistry.CONFIGS, QueryLLM.provider_map)
-    ]
-    yield
-    for table, before in saved:
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("provider_tables")
 
 
 def extract_prompt(messages: list[dict[str, Any]]) -> str:

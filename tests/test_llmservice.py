@@ -4,7 +4,6 @@ The kit's ``LLM_PROVIDER``, ``LLM_DEFAULT_MODEL`` and ``LLM_BASE_URL``: another 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,11 @@ from llm_master import (
     QueryLLM,
     UnifiedProvider,
     add_provider,
-    base_provider,
 )
 
 PROMPT = [{"role": "user", "content": "x"}]
 
-
-@pytest.fixture(autouse=True)
-def _tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("LLM_PROVIDER", "LLM_DEFAULT_MODEL", "LLM_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    tables = (base_provider._IMPLEMENTATIONS, UnifiedProvider.PROVIDER_CONFIGS, QueryLLM.provider_map)
-    saved = [dict(table) for table in tables]
-    yield
-    for table, before in zip(tables, saved, strict=True):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]  # three tables of three kinds
+pytestmark = pytest.mark.usefixtures("provider_tables")
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> QueryLLM:

@@ -30,13 +30,7 @@ TALK: list[dict[str, Any]] = [
 ]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
-
-@pytest.fixture(autouse=True)
-def _tables() -> Any:
-    before = dict(UnifiedProvider.PROVIDER_CONFIGS)
-    yield
-    UnifiedProvider.PROVIDER_CONFIGS.clear()
-    UnifiedProvider.PROVIDER_CONFIGS.update(before)
+pytestmark = pytest.mark.usefixtures("provider_tables")
 
 
 def marks(value: Any) -> int:

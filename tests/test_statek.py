@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,13 @@ from support.behaviours import ok
 from support.bodies import CHAT
 from support.fault_server import FaultServer
 
-from llm_master import ConfigurationError, InvalidRequestError, LLMConfig, QueryLLM, add_provider, base_provider
+from llm_master import ConfigurationError, InvalidRequestError, LLMConfig, QueryLLM, add_provider
 from llm_master.presets import LARGEST_FILE
 
 PROMPT = [{"role": "user", "content": "x"}]
 FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object", "properties": {}}}}
 
-
-@pytest.fixture(autouse=True)
-def _tables() -> Iterator[None]:
-    tables = (base_provider._IMPLEMENTATIONS, base_provider.UnifiedProvider.PROVIDER_CONFIGS)
-    saved = [dict(table) for table in tables]
-    yield
-    for table, before in zip(tables, saved, strict=True):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]  # two tables of two kinds
+pytestmark = pytest.mark.usefixtures("provider_tables")
 
 
 def serve(server: FaultServer, path: str) -> str:
