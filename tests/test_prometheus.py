@@ -9,7 +9,8 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from support.asking import FAST, HI, KEYS, MODELS, client
+from support.asking import HI, KEYS, MODELS, with_client
+from support.asking import answered as ask
 from support.behaviours import hold, ok, status
 from support.bodies import CHAT, MESSAGES, Usage
 
@@ -27,19 +28,7 @@ def registry():
 
 
 def run(server, work, telemetry, **options):
-    async def main():
-        async with client(server, retry=FAST, telemetry=telemetry, registry=PRICES, **options) as llm:
-            return await work(llm)
-
-    return asyncio.run(main())
-
-
-async def ask(llm, text="Hi", **options):
-    answer = await llm.query(MODEL, text, **options)
-    if options.get("stream"):
-        await answer.text()
-        return answer.response
-    return answer
+    return with_client(server, work, telemetry=telemetry, registry=PRICES, **options)
 
 
 def scraped(registry):

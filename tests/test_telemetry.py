@@ -22,7 +22,8 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes import error_attributes, http_attributes, server_attributes
 from opentelemetry.trace import SpanKind, StatusCode
-from support.asking import FAST, HI, KEYS, MODELS, client
+from support.asking import HI, KEYS, MODELS, client, with_client
+from support.asking import answered as ask
 from support.behaviours import hold, ok, status
 from support.bodies import CHAT, MESSAGES
 from support.bodies import Usage as Said
@@ -74,19 +75,7 @@ def sdk():
 
 
 def run(server, work, telemetry, **options):
-    async def main():
-        async with client(server, retry=FAST, telemetry=telemetry, **options) as llm:
-            return await work(llm)
-
-    return asyncio.run(main())
-
-
-async def ask(llm, text="Hi", **options):
-    answer = await llm.query(MODEL, text, **options)
-    if options.get("stream"):
-        await answer.text()
-        return answer.response
-    return answer
+    return with_client(server, work, telemetry=telemetry, **options)
 
 
 def everything(sdk):

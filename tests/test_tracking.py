@@ -10,7 +10,8 @@ import threading
 from decimal import Decimal
 
 import pytest
-from support.asking import FAST, HI, MODELS, client
+from support.asking import HI, MODELS, client, with_client
+from support.asking import answered as ask
 from support.behaviours import hold, ok, status
 from support.bodies import CHAT, MESSAGES
 
@@ -28,19 +29,7 @@ COST = Decimal("0.000081")
 
 
 def run(server, work, **options):
-    async def main():
-        async with client(server, registry=PRICES, retry=FAST, **options) as llm:
-            return await work(llm)
-
-    return asyncio.run(main())
-
-
-async def ask(llm, **options):
-    answer = await llm.query(CHAT_MODEL, HI, **options)
-    if options.get("stream"):
-        await answer.text()
-        return answer.response
-    return answer
+    return with_client(server, work, registry=PRICES, **options)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llm_master import Attempt, LLMConfig, LLMError, LLMResponse, LLMStream, QueryLLM, RetryPolicy, Timeouts
@@ -18,8 +19,8 @@ from support.exchange import Seen
 from support.fault_server import FaultServer
 from support.matrix import FALLBACK, LIMITS, Manner
 
-__all__ = ["FAST", "HI", "KEYS", "MODELS", "PROVIDERS", "Told", "ask", "client", "key_id", "other", "requests_of"]
-__all__ += ["run", "serve", "tasks_left"]
+__all__ = ["FAST", "HI", "KEYS", "MODELS", "PROVIDERS", "Told", "answered", "ask", "client", "key_id", "other"]
+__all__ += ["requests_of", "run", "serve", "tasks_left", "with_client"]
 
 MODELS: dict[Family, str] = {
     CHAT: "openai/gpt-4o-mini",
@@ -88,6 +89,25 @@ def client(server: FaultServer, prefix: str = "", **options: Any) -> QueryLLM:
     # Limits of its own: what a server's headers say of one test holds for no other that runs at the same time.
     options.setdefault("retry", FAST)
     return QueryLLM(config, limiter=MemoryLimiter(), **options)
+
+
+def with_client(server: FaultServer, work: Callable[[QueryLLM], Awaitable[Any]], **options: Any) -> Any:
+    """What some work with such a client comes to, in a loop of its own."""
+
+    async def main() -> Any:
+        async with client(server, **options) as llm:
+            return await work(llm)
+
+    return asyncio.run(main())
+
+
+async def answered(llm: QueryLLM, text: str = "Hi", **options: Any) -> LLMResponse:
+    """The answer of the first model, whole also when it is streamed."""
+    answer = await llm.query(MODELS[CHAT], text, **options)
+    if isinstance(answer, LLMStream):
+        await answer.text()
+        return answer.response
+    return answer
 
 
 async def ask(
