@@ -6,59 +6,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pytest
 
-from llm_master.classes import Request
 from llm_master.dialect_bedrock import BedrockDialect
-from llm_master.errors import UnsupportedParameterError
 from llm_master.wire import bedrock as family
 from support.event_stream import stream
+from support.requests import HI, TOOL, Requests, call
 
 __all__ = ["CLAUDE", "DIALECT", "GOLDEN", "HI", "TOOL", "body", "call", "dropping", "refused", "request", "stream_of"]
 
 GOLDEN = Path(__file__).parents[1] / "wire" / "bedrock"
 DIALECT = msgspec.convert(json.loads((GOLDEN / "row.json").read_text())["bedrock"], BedrockDialect)
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
-TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {"name": "now", "parameters": {"type": "object", "properties": {}}},
-}
-
-
-def call(id: str, name: str = "now", arguments: Any = "{}") -> dict[str, Any]:
-    """A tool call as it stands in an assistant message."""
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def request(model: str, messages: list[Any] | None = None, *, drop: bool = False, **params: Any) -> Request:
-    """A request to the ``bedrock`` row."""
-    return Request("bedrock", model, messages or HI, params, drop_params=drop)
-
-
-def body(model: str, messages: list[Any] | None = None, **params: Any) -> dict[str, Any]:
-    """The body that is sent, parsed."""
-    found: dict[str, Any] = json.loads(family.encode(request(model, messages, **params), DIALECT))
-    return found
-
-
-def dropping(model: str, messages: list[Any] | None = None, **params: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The body that is sent with ``drop_params``, and what was left out."""
-    asked = request(model, messages, drop=True, **params)
-    return json.loads(family.encode(asked, DIALECT)), asked.dropped
-
-
-def refused(model: str, parameter: str, messages: list[Any] | None = None, **params: Any) -> str:
-    """The text of the error that a parameter brings without ``drop_params``."""
-    with pytest.raises(UnsupportedParameterError) as caught:
-        body(model, messages, **params)
-    assert caught.value.parameter == parameter
-    for said in ("bedrock", repr(model), "drop_params=True"):
-        assert said in str(caught.value)
-    return str(caught.value)
+_MADE = Requests("bedrock", family.encode, DIALECT)
+request, body, dropping, refused = _MADE.request, _MADE.body, _MADE.dropping, _MADE.refused
 
 
 def stream_of(name: str) -> bytes:

@@ -16,13 +16,13 @@ import sys
 from typing import Any
 
 import msgspec
-import pytest
 
 from llm_master.classes import Image, LLMResponse, Request, ToolCall, Usage
 from llm_master.dialect_gemini import GeminiDialect
-from llm_master.errors import LLMError, UnsupportedParameterError
+from llm_master.errors import LLMError
 from llm_master.events import StreamEvent, ToolCallEvent
 from llm_master.wire import gemini
+from support.requests import HI, Requests, call
 
 __all__ = [
     "ANSWERED",
@@ -174,49 +174,12 @@ def observed(name: str) -> dict[str, Any]:
 # Requests as single tests write them --------------------------------------------------------------------------------
 
 DIALECT = GeminiDialect()
-HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "now", "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}}},
 }
-
-
-def call(id: str, name: str = "now", arguments: Any = "{}") -> dict[str, Any]:
-    """A tool call as it stands in an assistant message."""
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def request(model: str, messages: list[Any] | None = None, *, drop: bool = False, **params: Any) -> Request:
-    """A request to the ``gemini`` row."""
-    return Request("gemini", model, HI if messages is None else messages, params, drop_params=drop)
-
-
-def body(
-    model: str, messages: list[Any] | None = None, *, dialect: GeminiDialect = DIALECT, **params: Any
-) -> dict[str, Any]:
-    """The body that is sent, parsed."""
-    found: dict[str, Any] = json.loads(gemini.encode(request(model, messages, **params), dialect))
-    return found
-
-
-def dropping(
-    model: str, messages: list[Any] | None = None, *, dialect: GeminiDialect = DIALECT, **params: Any
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The body that is sent with ``drop_params``, and what was left out."""
-    asked = request(model, messages, drop=True, **params)
-    return json.loads(gemini.encode(asked, dialect)), asked.dropped
-
-
-def refused(
-    model: str, parameter: str, messages: list[Any] | None = None, *, dialect: GeminiDialect = DIALECT, **params: Any
-) -> str:
-    """The text of the error that a parameter brings without ``drop_params``."""
-    with pytest.raises(UnsupportedParameterError) as caught:
-        body(model, messages, dialect=dialect, **params)
-    assert caught.value.parameter == parameter
-    for said in ("gemini", repr(model), "drop_params=True"):
-        assert said in str(caught.value)
-    return str(caught.value)
+_MADE = Requests("gemini", gemini.encode, DIALECT)
+request, body, dropping, refused = _MADE.request, _MADE.body, _MADE.dropping, _MADE.refused
 
 
 def chunk(*parts: Any, finish: str | None = None, **more: Any) -> bytes:

@@ -6,53 +6,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from llm_master.classes import Request
-from llm_master.errors import UnsupportedParameterError
 from llm_master.rows import ProviderRow
 from llm_master.wire import anthropic_messages as family
+from support.requests import HI, TOOL, Requests, call
 
 __all__ = ["DIALECT", "HI", "TOOL", "body", "call", "dropping", "refused", "request"]
 
 CATALOGUE = Path(__file__).parents[2] / "llm_master" / "catalogue" / "providers.json"
 DIALECT = ProviderRow.parse("anthropic", json.loads(CATALOGUE.read_text())["anthropic"]).messages
-HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
-TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {"name": "now", "parameters": {"type": "object", "properties": {}}},
-}
-
-
-def call(id: str, name: str = "now", arguments: Any = "{}") -> dict[str, Any]:
-    """A tool call as it stands in an assistant message."""
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def request(model: str, messages: list[Any] | None = None, *, drop: bool = False, **params: Any) -> Request:
-    """A request to the ``anthropic`` row."""
-    return Request("anthropic", model, messages or HI, params, drop_params=drop)
-
-
-def body(model: str, messages: list[Any] | None = None, **params: Any) -> dict[str, Any]:
-    """The body that is sent, parsed."""
-    found: dict[str, Any] = json.loads(family.encode(request(model, messages, **params), DIALECT))
-    return found
-
-
-def dropping(model: str, messages: list[Any] | None = None, **params: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The body that is sent with ``drop_params``, and what was left out."""
-    asked = request(model, messages, drop=True, **params)
-    return json.loads(family.encode(asked, DIALECT)), asked.dropped
-
-
-def refused(model: str, parameter: str, messages: list[Any] | None = None, **params: Any) -> str:
-    """The text of the error that a parameter brings without ``drop_params``."""
-    with pytest.raises(UnsupportedParameterError) as caught:
-        body(model, messages, **params)
-    assert caught.value.parameter == parameter
-    for said in ("anthropic", repr(model), "drop_params=True"):
-        assert said in str(caught.value)
-    return str(caught.value)
+_MADE = Requests("anthropic", family.encode, DIALECT)
+request, body, dropping, refused = _MADE.request, _MADE.body, _MADE.dropping, _MADE.refused
