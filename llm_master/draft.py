@@ -15,7 +15,16 @@ from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.params import LIMITS
 
-__all__ = ["NO_ODDS", "ONE_TEXT", "SCHEMA_TOOL", "UNSUPPORTED", "RequestDraft", "asks_for_schema", "is_blank"]
+__all__ = [
+    "NO_ODDS",
+    "ONE_TEXT",
+    "SCHEMA_TOOL",
+    "UNSUPPORTED",
+    "RequestDraft",
+    "asks_for_schema",
+    "is_blank",
+    "schema_in",
+]
 
 #: The tool whose arguments are the answer, for models that take no JSON schema beside the rest of a request.
 SCHEMA_TOOL = "structured_answer"
@@ -245,3 +254,9 @@ def asks_for_schema(params: Mapping[str, Any]) -> bool:
     """Whether the answer is to follow a JSON schema."""
     wanted = params.get("response_format")
     return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+
+
+def schema_in(params: Mapping[str, Any]) -> Any:
+    """The JSON schema that the answer is to follow, where ``asks_for_schema``; None where its place is empty."""
+    holder = params["response_format"].get("json_schema")
+    return holder.get("schema") if isinstance(holder, dict) else None

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from llm_master.built import adapter_of
 from llm_master.errors import InvalidRequestError
 
 __all__ = ["definitions", "function_tool", "parameters_of"]
@@ -30,7 +31,9 @@ def function_tool(function: Callable[..., Any]) -> dict[str, Any]:
     name = getattr(function, "__name__", "")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
         raise InvalidRequestError(f"tools: {function!r} has no name of letters, digits and _; define it with def")
-    summary, described = _docstring(inspect.getdoc(function) or "")
+    # A class without a docstring would show that of its base.
+    text = None if inspect.isclass(function) and not function.__doc__ else inspect.getdoc(function)
+    summary, described = _docstring(text or "")
     properties: dict[str, Any] = {}
     required = []
     defs: dict[str, Any] = {}
@@ -57,7 +60,7 @@ def parameters_of(function: Callable[..., Any]) -> list[tuple[inspect.Parameter,
         InvalidRequestError: its types cannot be read, or a parameter cannot be given by name.
     """
     try:
-        signature, hints = inspect.signature(function), get_type_hints(function)
+        signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
     except (TypeError, ValueError, NameError) as error:
         raise InvalidRequestError(f"tools: the types of {function!r} cannot be read ({error}); annotate it") from error
     found = []
@@ -73,12 +76,16 @@ def parameters_of(function: Callable[..., Any]) -> list[tuple[inspect.Parameter,
 
 
 def _schema(tool: str, parameter: str, kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    if hasattr(kind, "model_json_schema"):
-        schema = dict(kind.model_json_schema(ref_template="#/$defs/{model}"))
-        return schema, schema.pop("$defs", {})
     try:
+        if hasattr(kind, "model_json_schema"):
+            schema = dict(kind.model_json_schema(ref_template="#/$defs/{model}"))
+            return schema, schema.pop("$defs", {})
+        adapter = adapter_of(kind)
+        if adapter is not None:
+            schema = dict(adapter.json_schema(ref_template="#/$defs/{model}"))
+            return schema, schema.pop("$defs", {})
         (root,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    except (TypeError, NameError) as error:
+    except (TypeError, NameError, RuntimeError) as error:  # the last is what pydantic's own derive from
         raise InvalidRequestError(f"tools: {tool}({parameter}: {kind!r}) has no JSON schema ({error})") from error
     return root, parts
 

@@ -63,16 +63,22 @@ class Modalities(Services):
             kwargs: of every ``query``; a ``tool_choice`` other than ``auto`` holds for the first.
 
         Raises:
+            InvalidRequestError: tools, handlers or bounds that cannot be used; nothing was sent.
             ToolLoopError: a bound is reached; ``error.run`` is the run so far.
             LLMError: as ``query``.
         """
         from time import monotonic
 
         from llm_master.arguments import turns_of
+        from llm_master.errors import InvalidRequestError
+        from llm_master.params import check_timeout
         from llm_master.tools import ToolBox, run
 
+        if kwargs.get("stream"):
+            raise InvalidRequestError("run_tools gives whole answers; leave stream= out, or use query(stream=True)")
         engine = self._engine or self._load_engine()
         box = ToolBox(tools, handlers, tool_timeout)
+        deadline = None if timeout is None else monotonic() + check_timeout(timeout)
         turns = await turns_of(engine, messages, prompt)
         given = {**kwargs, "tools": box.definitions}
 
@@ -89,7 +95,7 @@ class Modalities(Services):
             max_rounds=max_rounds,
             max_calls=max_calls,
             parallel=parallel,
-            deadline=None if timeout is None else monotonic() + timeout,
+            deadline=deadline,
         )
 
     def track(self, name: str) -> Job:

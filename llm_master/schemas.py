@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from llm_master.built import build
+from llm_master.built import adapter_of, build
 from llm_master.errors import InvalidRequestError
+from llm_master.subset import referred
 
 __all__ = ["Wanted", "complete_json", "schema_of", "wanted_of"]
 
@@ -35,6 +36,8 @@ _NAMED = ("properties", "$defs", "definitions")
 _NEVER_STRICT = frozenset(
     ("allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties")
 )
+# How services that draw are told to give a picture; a chat's family says that it is none of its own.
+_PICTURES = ("url", "b64_json")
 # Every family wants an object; what is none stands in one, under this name.
 _INSIDE = "value"
 
@@ -103,6 +106,9 @@ class Wanted:
             return value
         if hasattr(self.kind, "model_validate_json"):
             return self.kind.model_validate_json(data)  # pydantic's own error is a ValueError
+        adapter = adapter_of(self.kind)
+        if adapter is not None:
+            return adapter.validate_json(data)
         build(self.kind)
         try:
             return msgspec.json.decode(data, type=self.kind)
@@ -112,7 +118,8 @@ class Wanted:
 
 def wanted_of(response_format: Any) -> Wanted | None:
     """
-    What a ``response_format`` asks for; None for one that is in the chat format already and names no schema.
+    What a ``response_format`` asks for; None for one that is in the chat format already and names no schema, and for
+    a word of services that draw.
 
     Raises:
         InvalidRequestError: it is neither a type nor a schema nor a response format, or a schema that means nothing.
@@ -139,7 +146,7 @@ def wanted_of(response_format: Any) -> Wanted | None:
             _check(response_format, response_format)
             return Wanted(response_format)
         return None
-    return Wanted(response_format)
+    return None if isinstance(response_format, str) and response_format in _PICTURES else Wanted(response_format)
 
 
 def _check(schema: Any, root: dict[str, Any]) -> None:
@@ -153,7 +160,7 @@ def _check(schema: Any, root: dict[str, Any]) -> None:
                 f"response_format: {kind!r} is no type of JSON schema; give one of {', '.join(_TYPES)}"
             )
     reference = schema.get("$ref")
-    if isinstance(reference, str) and not isinstance(_referred(reference, root), dict):
+    if isinstance(reference, str) and not isinstance(referred(reference, root), dict):
         raise InvalidRequestError(
             f"response_format: the schema refers to {reference!r}, which is not in it; put that under $defs, since no"
             " provider fetches schemas"
@@ -165,20 +172,6 @@ def _check(schema: Any, root: dict[str, Any]) -> None:
                     _check(part, root)
 
 
-def _referred(reference: str, root: dict[str, Any]) -> Any:
-    """What a reference means, None for nothing."""
-    if not reference.startswith("#"):
-        return None
-    node: Any = root
-    for part in filter(None, reference[1:].split("/")):
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(node, list):
-            node = node[int(name)] if name.isdecimal() and int(name) < len(node) else None
-        else:
-            node = node.get(name) if isinstance(node, dict) else None
-    return node
-
-
 def schema_of(kind: Any) -> dict[str, Any]:
     """
     The JSON schema of a type; what it refers to stands in ``$defs``.
@@ -186,11 +179,14 @@ def schema_of(kind: Any) -> dict[str, Any]:
     Raises:
         InvalidRequestError: the type has none.
     """
-    if hasattr(kind, "model_json_schema"):
-        return _rooted(kind.model_json_schema())
     try:
+        if hasattr(kind, "model_json_schema"):
+            return _rooted(kind.model_json_schema())
+        adapter = adapter_of(kind)
+        if adapter is not None:
+            return _rooted(adapter.json_schema())
         (root,), parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    except (TypeError, NameError) as error:
+    except (TypeError, NameError, RuntimeError) as error:  # the last is what pydantic's own derive from
         raise InvalidRequestError(
             f"response_format={kind!r} has no JSON schema ({error}); give a dataclass, TypedDict, msgspec Struct,"
             " pydantic model or a schema"
@@ -280,7 +276,7 @@ def _mismatch(value: Any, schema: Any, root: dict[str, Any], path: str, depth: i
         return None
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
-        return _mismatch(value, _referred(reference, root), root, path, depth + 1)
+        return _mismatch(value, referred(reference, root), root, path, depth + 1)
     for key in ("anyOf", "oneOf"):
         options = schema.get(key)
         if isinstance(options, list) and options:

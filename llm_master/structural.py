@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_master.classes import LLMResponse, ToolCall, Usage
 from llm_master.errors import ConfigurationError, ProviderError, UnsupportedParameterError
+from llm_master.threads import on_a_thread
 
 if TYPE_CHECKING:
     from llm_master.classes import Request
@@ -162,7 +163,7 @@ async def _called(method: Callable[..., Any], first: Any, arguments: dict[str, A
     if _is_async(method):
         found = method(first, **arguments)
     else:
-        found = await asyncio.to_thread(method, first, **arguments)
+        found = await on_a_thread(method, first, **arguments)
     return await found if inspect.isawaitable(found) else found
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Subset", "close", "fitted"]
+__all__ = ["Subset", "close", "compilable", "fitted", "referred"]
 
 _OF_NAMED_SCHEMAS = ("properties", "$defs", "definitions")
+# Keys that hold values, not schemas.
+_VALUES = frozenset(("enum", "const", "default", "examples"))
 
 
 class Subset(msgspec.Struct, frozen=True):
@@ -64,3 +66,55 @@ def close(result: dict[str, Any], schema: dict[str, Any]) -> None:
     """Close an object: it has no properties but those that are named."""
     if schema.get("type") == "object" or "properties" in schema:
         result["additionalProperties"] = False
+
+
+def compilable(schema: Any) -> bool:
+    """
+    Whether an API that closes every object can hold an answer to a schema.
+
+    It cannot where the names of an object are free: closed, that object would stay empty. Nor where the schema contains
+    itself: https://platform.claude.com/docs/en/build-with-claude/structured-outputs and
+    https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html (read 2026-11-21).
+    """
+    return not _beyond(schema, schema, (), set())
+
+
+def _beyond(node: Any, root: Any, inside: tuple[str, ...], seen: set[str]) -> bool:
+    if isinstance(node, list):
+        return any(_beyond(each, root, inside, seen) for each in node)
+    if not isinstance(node, dict):
+        return False
+    if _is_open(node):
+        return True
+    reference = node.get("$ref")
+    if isinstance(reference, str):
+        if reference in inside:
+            return True
+        if reference not in seen:
+            seen.add(reference)
+            if _beyond(referred(reference, root), root, (*inside, reference), seen):
+                return True
+    parts = [each for key in _OF_NAMED_SCHEMAS if isinstance(held := node.get(key), dict) for each in held.values()]
+    others = (each for key, each in node.items() if key not in _VALUES and key not in _OF_NAMED_SCHEMAS)
+    return any(_beyond(each, root, inside, seen) for each in (*parts, *others))
+
+
+def _is_open(node: dict[str, Any]) -> bool:
+    extra = node.get("additionalProperties")
+    if "patternProperties" in node or extra not in (None, False):
+        return True
+    return extra is None and node.get("type") == "object" and "properties" not in node
+
+
+def referred(reference: str, root: Any) -> Any:
+    """What a reference means in a schema, None for nothing."""
+    if not reference.startswith("#"):
+        return None
+    node = root
+    for part in filter(None, reference[1:].split("/")):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            node = node[int(name)] if name.isdecimal() and int(name) < len(node) else None
+        else:
+            node = node.get(name) if isinstance(node, dict) else None
+    return node

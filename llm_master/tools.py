@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llm_master.built import build
+from llm_master.built import adapter_of, build
 from llm_master.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -21,7 +21,9 @@ from llm_master.errors import (
     ToolLoopError,
 )
 from llm_master.functions import function_tool, parameters_of
-from llm_master.redaction import redact
+from llm_master.params import check_timeout
+from llm_master.redaction import redact, shown
+from llm_master.threads import on_a_thread
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -97,7 +99,7 @@ class ToolBox:
         timeout: seconds that one call of a tool may take, None for no limit of its own.
 
     Raises:
-        InvalidRequestError: a definition has no function.
+        InvalidRequestError: a definition has no function, or something is neither.
     """
 
     def __init__(
@@ -108,8 +110,15 @@ class ToolBox:
     ) -> None:
         self.functions: dict[str, Callable[..., Any]] = dict(handlers or {})
         self.definitions: list[dict[str, Any]] = []
-        self._timeout = timeout
-        for tool in tools:
+        self._timeout = None if timeout is None else check_timeout(timeout, "tool_timeout")
+        if not isinstance(tools, (list, tuple)):
+            raise _wrong("tools", tools, "a list of functions and definitions")
+        for handled, function in self.functions.items():
+            if not callable(function):
+                raise _wrong(f"handlers[{handled!r}]", function, "a function")
+        for index, tool in enumerate(tools):
+            if not callable(tool) and not isinstance(tool, dict):
+                raise _wrong(f"tools[{index}]", tool, "a function or a definition")
             if callable(tool):
                 definition = function_tool(tool)
                 self.functions[definition["function"]["name"]] = tool
@@ -117,7 +126,8 @@ class ToolBox:
                 definition = tool
             self.definitions.append(definition)
         for definition in self.definitions:
-            name = definition.get("function", definition).get("name") if isinstance(definition, dict) else None
+            inner = definition.get("function", definition)
+            name = inner.get("name") if isinstance(inner, dict) else None
             if definition.get("type", "function") == "function" and name not in self.functions:
                 raise InvalidRequestError(
                     f"run_tools: the tool {name!r} has no function; give handlers={{{name!r}: f}}"
@@ -143,11 +153,19 @@ class ToolBox:
             if inspect.iscoroutinefunction(function):
                 value = await function(**arguments)
             else:
-                # A function that blocks must not stop the event loop.
-                value = await asyncio.to_thread(function, **arguments)
+                value = await on_a_thread(function, **arguments)
                 if inspect.isawaitable(value):
                     value = await value
-        return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+        return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=_plain).decode()
+
+
+def _wrong(name: str, value: Any, accepted: str) -> InvalidRequestError:
+    return InvalidRequestError(f"run_tools: {name}={shown(value)} is not accepted; give {accepted}")
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec cannot write: the fields of a pydantic model, of anything else its text."""
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
 
 
 def _converted(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +182,10 @@ def _converted(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[
         kind = kinds.get(name, Any)
         if hasattr(kind, "model_validate"):
             found[name] = kind.model_validate(value)
+            continue
+        adapter = adapter_of(kind)
+        if adapter is not None:
+            found[name] = adapter.validate_python(value)
             continue
         build(kind)
         try:
@@ -192,9 +214,13 @@ async def run(
         deadline: monotonic seconds at which all must have ended, None for no limit.
 
     Raises:
+        InvalidRequestError: a bound is no whole number, or there is no round at all.
         ToolLoopError: a bound is reached; the error holds the run so far.
         LLMError: as ``query``.
     """
+    for name, bound, least in (("max_rounds", max_rounds, 1), ("max_calls", max_calls, 0)):
+        if isinstance(bound, bool) or not isinstance(bound, int) or bound < least:
+            raise _wrong(name, bound, f"a whole number from {least}")
     messages = list(turns)
     results: list[ToolResult] = []
     responses: list[LLMResponse] = []

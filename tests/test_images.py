@@ -55,6 +55,13 @@ def ask(server: FaultServer, model: str, messages: Any = "a red cube", **options
     return asyncio.run(main())
 
 
+@pytest.mark.parametrize("wanted", ["url", "b64_json"])
+def test_a_service_can_be_told_how_to_give_its_pictures(wanted: str, fault_server: FaultServer) -> None:
+    fault_server.default = status(200, {"created": 1, "data": [{"url": "https://img.recraft.ai/a"}]})
+    assert ask(fault_server, "recraftv4_1", response_format=wanted).images
+    assert fault_server.requests[0].json["response_format"] == wanted
+
+
 # -- where models go ----------------------------------------------------------------------------------------------
 
 

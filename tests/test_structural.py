@@ -199,6 +199,16 @@ def test_blocking_methods_run_beside_the_loop() -> None:
     assert loop_thread[0] not in threads
 
 
+def test_a_blocking_method_that_has_nothing_more_does_not_hang() -> None:
+    class Exhausted:
+        def complete(self, messages: Any) -> str:
+            return next(iter([]))
+
+    add_provider("exhausted", llm_api_impl=Exhausted)
+    with pytest.raises(ProviderError, match="complete raised StopIteration"):
+        ask("exhausted/m", "hi", max_attempts=1, timeout=20)
+
+
 def test_a_blocking_stream_left_early_is_closed() -> None:
     closed = threading.Event()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
@@ -15,7 +16,7 @@ import pytest
 from support.behaviours import ok
 from support.fault_server import FaultServer
 
-from llm_master import InvalidRequestError, LLMConfig, QueryLLM, StructuredOutputError
+from llm_master import InvalidRequestError, LLMConfig, QueryLLM, StructuredOutputError, ToolCall
 from llm_master.schemas import Wanted, schema_of
 
 
@@ -120,6 +121,80 @@ def test_repairs_are_bounded_and_a_cut_answer_is_not_repaired(fault_server: Faul
 def test_the_other_family_too(fault_server: FaultServer) -> None:
     fault_server.script([ok(GOOD)])
     assert ask(fault_server, "claude-sonnet-5-5", response_format=Person).parsed == Person("Ada", 36)
+
+
+@dataclasses.dataclass
+class Counts:
+    title: str
+    counts: dict[str, int]
+
+
+@dataclasses.dataclass
+class Node:
+    name: str
+    nodes: list[Node] = dataclasses.field(default_factory=list)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Counts, Counts("a", {"x": 1})),
+        (Node, Node("a", [Node("b")])),
+        (dict[str, int], {"x": 1}),
+        ({"type": "object", "properties": {"a": {"type": "object"}}}, {"a": {"b": 1}}),
+    ],
+    ids=["map", "recursive", "root", "free"],
+)
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-sonnet-5-5"])
+def test_a_schema_that_closing_would_empty_is_asked_for_by_a_tool(
+    model: str, kind: Any, value: Any, stream: bool, fault_server: FaultServer
+) -> None:
+    text = msgspec.json.encode(value).decode()
+    fault_server.script([ok(None, tool_calls=[ToolCall("call_1", "structured_answer", raw_arguments=text)])])
+    found = ask(fault_server, model, response_format=kind, stream=stream)
+    if stream:
+        assert found.text() == text
+        found = found.response
+    assert (found.parsed, found.content, found.tool_calls) == (value, text, [])
+    sent = fault_server.requests[0].json
+    assert "output_config" not in sent
+    assert sent["tools"][0]["input_schema"] == Wanted(kind).response_format["json_schema"]["schema"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (list[Model], '{"value": [{"name": "Ada", "age": 36}]}', [Model(name="Ada", age=36)]),
+        (Model | None, '{"value": null}', None),
+        (dict[str, Model], '{"a": {"name": "Ada", "age": 36}}', {"a": Model(name="Ada", age=36)}),
+        (Annotated[int, pydantic.Field(ge=3)], '{"value": 3}', 3),
+    ],
+)
+def test_models_may_stand_in_another_type(kind: Any, text: str, value: Any, fault_server: FaultServer) -> None:
+    fault_server.script([ok(text)])
+    assert ask(fault_server, response_format=kind).parsed == value
+    fault_server.script([ok('{"value": 2, "name": 1}')])
+    with pytest.raises(StructuredOutputError, match="does not fit"):
+        ask(fault_server, response_format=kind)
+
+
+class Unspeakable(pydantic.BaseModel):
+    call: Callable[[], int]
+
+
+@pytest.mark.parametrize("kind", [Unspeakable, list[Unspeakable]])
+def test_a_model_without_schema_is_refused(kind: Any, fault_server: FaultServer) -> None:
+    with pytest.raises(InvalidRequestError, match="has no JSON schema"):
+        ask(fault_server, response_format=kind)
+    assert not fault_server.requests
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "claude-sonnet-4-5"])
+def test_a_word_of_services_that_draw_is_none_of_a_chat(model: str, fault_server: FaultServer) -> None:
+    with pytest.raises(InvalidRequestError, match="response_format 'url' is not known"):
+        ask(fault_server, model, response_format="url")
+    assert not fault_server.requests
 
 
 def test_the_chat_formats_own_form_is_lenient(fault_server: FaultServer) -> None:

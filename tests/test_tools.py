@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
+import pydantic
 import pytest
 from support.behaviours import hold, ok
 from support.fault_server import FaultServer
@@ -100,6 +102,81 @@ def test_types_and_docstring_become_the_definition() -> None:
     assert parameters["properties"]["unit"]["description"] == "of the temperature."
     assert parameters["properties"]["days"]["type"] == "integer"
     assert parameters["$defs"]["Place"]["properties"]["country"]["default"] == "France"
+
+
+class Guest(pydantic.BaseModel):
+    name: str
+    age: int = 0
+
+
+def invite(
+    guests: list[Guest],
+    host: Guest | None = None,
+    seats: Annotated[int, pydantic.Field(ge=1, description="free ones")] = 4,
+    rooms: Annotated[int, msgspec.Meta(ge=1, description="in all")] = 1,
+) -> list[Guest]:
+    """Invite them."""
+    return [*guests, *([host] if host else [])][: seats * rooms]
+
+
+def test_what_pydantic_and_msgspec_say_of_a_type_is_in_the_definition() -> None:
+    parameters = function_tool(invite)["function"]["parameters"]
+    assert parameters["properties"]["guests"] == {"type": "array", "items": {"$ref": "#/$defs/Guest"}}
+    assert parameters["properties"]["host"] == {"anyOf": [{"$ref": "#/$defs/Guest"}, {"type": "null"}]}
+    assert parameters["properties"]["seats"] == {"type": "integer", "minimum": 1, "description": "free ones"}
+    assert parameters["properties"]["rooms"] == {"type": "integer", "minimum": 1, "description": "in all"}
+    assert parameters["$defs"]["Guest"]["required"] == ["name"]
+
+
+def test_a_class_without_docstring_does_not_show_its_bases() -> None:
+    assert function_tool(Guest)["function"]["description"] == ""
+
+
+def test_models_go_into_a_tool_and_come_out_of_it(fault_server: FaultServer) -> None:
+    wanted = '{"guests": [{"name": "Ada", "age": "36"}], "host": {"name": "Bob"}}'
+    fault_server.script([calls(("invite", wanted), ("invite", '{"guests": [], "seats": 0}')), ok("done")])
+    run(fault_server, invite)
+    seen = observed(fault_server)
+    assert seen[0] == '[{"name":"Ada","age":36},{"name":"Bob","age":0}]'
+    assert "greater than or equal to 1" in seen[1]
+
+
+def exhausted() -> str:
+    """Give what is next."""
+    return next(iter([]))
+
+
+def test_a_blocking_tool_that_has_nothing_more_does_not_hang(fault_server: FaultServer) -> None:
+    fault_server.script([calls(("exhausted", "{}")), ok("done")])
+    assert run(fault_server, exhausted).content == "done"
+    assert observed(fault_server) == ["Error: RuntimeError: exhausted raised StopIteration"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"max_rounds": 0}, "max_rounds=0 is not accepted"),
+        ({"max_rounds": "3"}, "max_rounds='3' is not accepted"),
+        ({"max_calls": -1}, "max_calls=-1 is not accepted"),
+        ({"timeout": "5"}, "timeout='5' is not a time limit"),
+        ({"timeout": 0}, "timeout=0 is not a time limit"),
+        ({"tool_timeout": -1}, "tool_timeout=-1 is not a time limit"),
+        ({"stream": True}, "gives whole answers"),
+        ({"handlers": {"clock": 5}}, r"handlers\['clock'\]=5"),
+    ],
+)
+def test_bounds_that_cannot_be_used_are_refused(given: Any, says: str, fault_server: FaultServer) -> None:
+    with pytest.raises(InvalidRequestError, match=says):
+        run(fault_server, clock, **given)
+    assert not fault_server.requests
+
+
+@pytest.mark.parametrize("tools", [None, clock, "clock", [5], [{"type": "function", "function": "clock"}]])
+def test_tools_that_are_none_are_refused(tools: Any, fault_server: FaultServer) -> None:
+    config = LLMConfig(openai_api_key="sk-tools-0123456789", base_urls={"openai": fault_server.url})
+    with QueryLLM(config) as llm, pytest.raises(InvalidRequestError, match="run_tools: "):
+        asyncio.run(llm.run_tools("gpt-4o-mini", HI, tools=tools))
+    assert not fault_server.requests
 
 
 @pytest.mark.parametrize("wrong", [lambda x: x, lambda *a: a, len], ids=["lambda", "star", "builtin"])

@@ -124,3 +124,22 @@ def test_other_choices_are_in_raw() -> None:
     assert answer is not None
     response = openai_chat.decode(answer, request_of("several_choices"), ChatDialect())
     assert [choice["message"]["content"] for choice in response.raw["choices"]] == ["Second", "First"]
+
+
+@pytest.mark.parametrize(
+    ("given_choice", "sent_choice"),
+    [
+        ("ANY", "required"),
+        ("Auto", "auto"),
+        ({"type": "any"}, "required"),
+        ({"type": "none"}, "none"),
+        ({"type": "tool", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        ({"type": "function", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        ({"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "f"}}),
+        ({"type": "custom", "custom": {"name": "f"}}, {"type": "custom", "custom": {"name": "f"}}),
+    ],
+)
+def test_a_choice_in_the_words_of_another_family_means_the_same(given_choice: Any, sent_choice: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    request = Request("acme", "m", [{"role": "user", "content": "Hi"}], {"tools": tools, "tool_choice": given_choice})
+    assert json.loads(openai_chat.encode(request, ChatDialect()))["tool_choice"] == sent_choice

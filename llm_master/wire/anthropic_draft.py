@@ -5,8 +5,9 @@ A request body in the making: what is written so far, and what had to be left ou
 from __future__ import annotations
 
 from llm_master.classes import Request
-from llm_master.draft import SCHEMA_TOOL, RequestDraft, asks_for_schema
+from llm_master.draft import SCHEMA_TOOL, RequestDraft, asks_for_schema, schema_in
 from llm_master.rows import MessagesDialect
+from llm_master.subset import compilable
 from llm_master.wire.anthropic_rules import ModelRules, rules_for
 
 __all__ = ["SCHEMA_TOOL", "Draft", "schema_tool_wanted"]
@@ -14,7 +15,8 @@ __all__ = ["SCHEMA_TOOL", "Draft", "schema_tool_wanted"]
 
 def schema_tool_wanted(request: Request, rules: ModelRules) -> bool:
     """Whether the answer comes as arguments of ``SCHEMA_TOOL``."""
-    return asks_for_schema(request.params) and not rules.native_schema
+    params = request.params
+    return asks_for_schema(params) and not (rules.native_schema and compilable(schema_in(params)))
 
 
 class Draft(RequestDraft):

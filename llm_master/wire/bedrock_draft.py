@@ -9,8 +9,9 @@ from typing import Any
 
 from llm_master.classes import Request
 from llm_master.dialect_bedrock import BedrockDialect, Mode, bedrock_profile
-from llm_master.draft import SCHEMA_TOOL, RequestDraft, asks_for_schema
+from llm_master.draft import SCHEMA_TOOL, RequestDraft, asks_for_schema, schema_in
 from llm_master.errors import InvalidRequestError
+from llm_master.subset import compilable
 
 __all__ = ["SCHEMA_TOOL", "Draft", "schema_tool_wanted"]
 
@@ -20,7 +21,7 @@ def schema_tool_wanted(request: Request, dialect: BedrockDialect) -> bool:
     if not asks_for_schema(request.params):
         return False
     profile = bedrock_profile(dialect, request.model)
-    return profile.tools and not profile.native_schema
+    return profile.tools and not (profile.native_schema and compilable(schema_in(request.params)))
 
 
 class Draft(RequestDraft):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
+from llm_master.subset import compilable
 from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, cache_point
 from llm_master.wire.bedrock_draft import SCHEMA_TOOL, Draft
 from llm_master.wire.bedrock_schema import closed
@@ -203,6 +204,9 @@ def _write_schema(draft: Draft, wanted: dict[str, Any], tools: list[Block], choi
         return _add_schema_tool(draft, definition, tools, choice)
     if not draft.dialect.native_schema:
         draft.refuse("response_format", "it knows no schema and calls no tools", "ask for JSON in the prompt")
+        return choice
+    if not compilable(schema):
+        draft.refuse("response_format", "its schemas name every field and do not contain themselves", "name the fields")
         return choice
     text = msgspec.json.encode(closed(_object_schema(schema))).decode()
     structure = {"schema": text, "name": definition.get("name"), "description": definition.get("description")}

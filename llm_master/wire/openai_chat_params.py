@@ -66,8 +66,8 @@ def settle(params: dict[str, Any], request: Request, plan: Plan, left_out: list[
     refusals.one_limit(given)
     if "stop_sequences" in given:
         given["stop"] = given.pop("stop_sequences")
-    if given.get("tool_choice") == "any":
-        given["tool_choice"] = "required"
+    if "tool_choice" in given:
+        given["tool_choice"] = _choice(given["tool_choice"])
     if not given.get("tools", True):
         for name in _TOOLS:
             given.pop(name, None)
@@ -81,6 +81,19 @@ def settle(params: dict[str, Any], request: Request, plan: Plan, left_out: list[
     return {**body, **extra} if extra else body
 
 
+def _choice(choice: Any) -> Any:
+    """A ``tool_choice`` in the words of chat completions: those of other families mean the same."""
+    if isinstance(choice, str):
+        word = choice.lower()
+        return "required" if word == "any" else word
+    kind, name = choice.get("type"), choice.get("name")
+    if kind in ("tool", "function") and isinstance(name, str) and "function" not in choice:
+        return {"type": "function", "function": {"name": name}}
+    if kind in ("auto", "any", "none"):
+        return "required" if kind == "any" else kind
+    return choice
+
+
 def _check(given: dict[str, Any], extra: Any, request: Request) -> None:
     for name in _RESERVED:
         if name in given:
@@ -90,6 +103,12 @@ def _check(given: dict[str, Any], extra: Any, request: Request) -> None:
     if extra is not None and not isinstance(extra, dict):
         raise InvalidRequestError(
             f"{request.provider}/{request.model}: extra_body is a {type(extra).__name__}; give a dict of body fields"
+        )
+    wanted = given.get("response_format")
+    if wanted is not None and not isinstance(wanted, dict):
+        raise InvalidRequestError(
+            f"{request.provider}/{request.model}: response_format {wanted!r} is not known; its type is text,"
+            " json_object or json_schema"
         )
 
 
