@@ -438,7 +438,7 @@ def test_a_dialect_may_be_like_that_of_another_row():
     assert all("like" not in row.get(field, ()) for row in RAW.values() for field in ("chat", "messages"))
     rows = load_rows()
     rows["azure"]["chat"]["drop"] = ["seed"]
-    assert "drop" not in rows["openai"]["chat"]
+    assert rows["openai"]["chat"]["drop"] == ["top_k"]
 
 
 @pytest.mark.parametrize(
@@ -519,8 +519,8 @@ def test_what_reasoning_models_refuse():
     assert chat.for_model("gpt-4o").drop_reasoning == frozenset()
     assert chat.for_model("o3").drop_reasoning == SAMPLING
     assert "temperature" in SAMPLING
-    assert chat.for_model("o3").drop == {"stop"}
-    assert chat.for_model("o1").drop == frozenset()
+    assert chat.for_model("o3").drop == {"stop", "top_k"}
+    assert chat.for_model("o1").drop == {"top_k"}
     assert chat.for_model("gpt-5.1").drop_reasoning == SAMPLING
     assert chat.for_model("gpt-5.4").drop_reasoning == SAMPLING | {"tools"}
     assert ROWS["deepseek"].chat.for_model("deepseek-v4-pro").drop_reasoning == {"forced_tools"}

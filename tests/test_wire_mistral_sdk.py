@@ -379,6 +379,17 @@ def test_moderations(fault_server: FaultServer, sdk: Mistral) -> None:
     assert (first.path, first.json) == (second.path, second.json)
 
 
+@pytest.mark.parametrize(
+    "part", [{"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}, {"type": "unheard_of", "x": 1}]
+)
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_part_that_nothing_would_be_left_of_is_refused(part: Any, drop: bool, fault_server: FaultServer) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, part]}]
+    with pytest.raises(UnsupportedParameterError, match=f"mistral/mistral-large-latest takes no '{part['type']}' part"):
+        ask(fault_server, "query", "mistral-large-latest", messages, drop_params=drop)
+    assert not fault_server.requests
+
+
 def test_the_sdk_had_something_to_say() -> None:
     assert (len(PLAIN) >= 6, len(STREAMED) >= 3, len(SENT) > 150) == (True, True, True)
     assert NOT_THEIRS.keys() <= set(NAMES)

@@ -10,17 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llm_master.errors import UnsupportedParameterError
 from llm_master.rows import ChatDialect
 
 __all__ = ["closed", "flat_part", "thinking_parts"]
 
 
-def closed(made: dict[str, Any], position: int, dialect: ChatDialect, left_out: list[str]) -> dict[str, Any]:
+def closed(
+    made: dict[str, Any], position: int, dialect: ChatDialect, left_out: list[str], *, who: str
+) -> dict[str, Any]:
     """
     A message with the fields that the server knows.
 
     Args:
         left_out: the list to which the others are added, unless they say nothing.
+        who: provider and model, for errors.
+
+    Raises:
+        UnsupportedParameterError: nothing of a part is known to the server.
     """
     where = f"messages[{position}]"
     refusal = made.get("refusal")
@@ -36,6 +43,12 @@ def closed(made: dict[str, Any], position: int, dialect: ChatDialect, left_out: 
         ]
     if isinstance(content, list):
         known = dialect.only_fields.get("part")
+        for part in content:
+            if known is not None and isinstance(part, Mapping) and known.isdisjoint(part.keys() - {"type"}):
+                raise UnsupportedParameterError(
+                    f"{who} takes no {part.get('type')!r} part; say it in another way, or use a model that does",
+                    parameter="messages",
+                )
         kept["content"] = [_known(part, known, f"{where}.content[{at}]", left_out) for at, part in enumerate(content)]
     return kept
 

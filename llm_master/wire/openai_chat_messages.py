@@ -145,7 +145,11 @@ class _Encoder:
             self._name(position, made)
         if self._dialect.flat_parts and isinstance(made.get("content"), list):
             made["content"] = [flat_part(part) for part in made["content"]]
-        return closed(made, position, self._dialect, self._left_out) if self._dialect.only_fields else made
+        return self._closed(position, made) if self._dialect.only_fields else made
+
+    def _closed(self, position: int, made: dict[str, Any]) -> dict[str, Any]:
+        who = f"{self._request.provider}/{self._request.model}"
+        return closed(made, position, self._dialect, self._left_out, who=who)
 
     def _checked(self, part: Any) -> Any:
         """The part, held against what the server takes and fetches."""
