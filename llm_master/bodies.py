@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 __all__ = ["UNREADABLE", "amount_of", "as_object", "hidden_error", "no_answer", "refused", "unreadable", "walk"]
-__all__ += ["with_upstream"]
+__all__ += ["ODD_USAGE", "mended", "with_upstream"]
+
+#: The note on an answer of which ``mended`` left something out.
+ODD_USAGE = "a usage of an unexpected shape was read as far as it could be"
 
 #: What a decoder raises for bytes that are not the JSON it wants; nesting without end is among them.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -47,6 +50,44 @@ def walk(found: Any, path: tuple[str, ...]) -> Any:
         if not isinstance(found, dict):
             return None
         found = found.get(name)
+    return found
+
+
+def mended(decoder: Any, payload: bytes, error: Exception, shape: type, *places: tuple[str, ...]) -> Any:
+    """
+    What a decoder makes of JSON with a usage of an unexpected shape: what of that cannot be read is left out.
+
+    An answer is paid for, and not thrown away for what stands beside it.
+
+    Args:
+        error: for which the decoder refused it; shape: what it reads a usage into; places: where one may stand.
+
+    Returns:
+        None where something else is wrong.
+    """
+    if not isinstance(error, msgspec.ValidationError):
+        return None
+    try:
+        found = msgspec.json.decode(payload)
+        for *way, name in places:
+            holder = walk(found, tuple(way))
+            if isinstance(holder, dict) and name in holder:
+                holder[name] = _readable(holder[name], shape)
+        return decoder.decode(msgspec.json.encode(found))
+    except UNREADABLE:
+        return None
+
+
+def _readable(usage: Any, shape: type) -> dict[str, Any] | None:
+    if not isinstance(usage, dict):
+        return None
+    found = {}
+    for name, value in usage.items():
+        try:
+            read = msgspec.to_builtins(msgspec.convert({name: value}, shape, strict=False))
+        except msgspec.ValidationError:
+            continue
+        found[name] = read.get(name)
     return found
 
 

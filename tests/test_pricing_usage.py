@@ -286,3 +286,57 @@ def test_a_usage_object_cannot_make_a_negative_cost(fault_server: FaultServer) -
     found = answered(fault_server, "openai", "/base/v1/chat/completions", body, "gpt-4o")
     assert found.cost is not None
     assert found.cost > 0
+
+
+# A family -> a provider and model that speak it, a usage, and the fields of it that are changed.
+_WHOLE: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
+    CHAT: ("openai", "gpt-4o-mini", chat(100, 20), ("prompt_tokens", "completion_tokens", "prompt_tokens_details")),
+    MESSAGES: ("anthropic", "claude-opus-5-5", messages(100, 20), ("output_tokens", "cache_creation", "service_tier")),
+    RESPONSES: ("openai", "gpt-6.1-sol", responses(100, 20), ("input_tokens", "output_tokens_details")),
+    "gemini": (
+        "gemini",
+        "gemini-4-argon",
+        {"promptTokenCount": 100, "candidatesTokenCount": 20},
+        ("promptTokenCount", "promptTokensDetails", "trafficType"),
+    ),
+    "cohere": (
+        "cohere",
+        "command-a-03-2025",
+        {"billed_units": {"input_tokens": 100, "output_tokens": 20}},
+        ("billed_units", "cached_tokens"),
+    ),
+    "bedrock": (
+        "bedrock",
+        "us.anthropic.claude-opus-5-5",
+        {"inputTokens": 100, "outputTokens": 20},
+        ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheDetails"),
+    ),
+}
+_ODD = (12.5, "many", True, -7, [1], {"a": 1}, 10**20, None)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("family", _WHOLE)
+def test_no_answer_is_lost_for_an_odd_usage(family: str, streamed: bool) -> None:
+    provider, model, usage, names = _WHOLE[family]
+    for name in names:
+        for odd in _ODD:
+            told = {**usage, name: odd}
+            body = stream_of(family, told, model) if streamed else json.dumps(body_of(family, told, model)).encode()
+            found = read(provider, family, body, model, streamed=streamed)
+            used = found.usage
+            assert (found.content, found.finish_reason) == ("Hi", "stop"), (name, odd)
+            assert min(getattr(used, field) for field in used.__struct_fields__) >= 0, (name, odd)
+            assert used.cached_tokens + used.cache_write_tokens <= used.input_tokens, (name, odd)
+            assert used.reasoning_tokens <= used.output_tokens, (name, odd)
+            assert used.cache_write_1h_tokens <= used.cache_write_tokens, (name, odd)
+
+
+def test_what_can_be_read_of_an_odd_usage_counts_and_it_is_noted() -> None:
+    usage = messages(100, 20, server_tool_use="none", service_tier=7)
+    usage["cache_read_input_tokens"] = "30"
+    for streamed in (False, True):
+        body = stream_of(MESSAGES, usage, "m") if streamed else json.dumps(body_of(MESSAGES, usage, "m")).encode()
+        found = read("anthropic", MESSAGES, body, "m", streamed=streamed)
+        assert (found.usage.input_tokens, found.usage.cached_tokens, found.usage.output_tokens) == (130, 30, 20)
+        assert any(note.startswith("a usage of an unexpected shape") for note in found.notes)

@@ -66,21 +66,22 @@ class WireUsage(msgspec.Struct):
 
     def normalised(self) -> Usage:
         """Tokens as all families count them."""
-        written, long = self.cache_creation_input_tokens or 0, 0
+        written, long = max(self.cache_creation_input_tokens or 0, 0), 0
         split = self.cache_creation
         if split is not None:
-            long = split.ephemeral_1h_input_tokens or 0
-            written = max(written, long + (split.ephemeral_5m_input_tokens or 0))
-        read = self.cache_read_input_tokens or 0
+            long = max(split.ephemeral_1h_input_tokens or 0, 0)
+            written = max(written, long + max(split.ephemeral_5m_input_tokens or 0, 0))
+        read, output = max(self.cache_read_input_tokens or 0, 0), max(self.output_tokens or 0, 0)
         details, tools = self.output_tokens_details, self.server_tool_use
+        thought = (details.thinking_tokens or 0) if details is not None else 0
         return Usage(
-            input_tokens=(self.input_tokens or 0) + read + written,
-            output_tokens=self.output_tokens or 0,
+            input_tokens=max(self.input_tokens or 0, 0) + read + written,
+            output_tokens=output,
             cached_tokens=read,
             cache_write_tokens=written,
             cache_write_1h_tokens=long,
-            reasoning_tokens=(details.thinking_tokens or 0) if details is not None else 0,
-            web_searches=(tools.web_search_requests or 0) if tools is not None else 0,
+            reasoning_tokens=min(max(thought, 0), output),
+            web_searches=max(tools.web_search_requests or 0, 0) if tools is not None else 0,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE, refused
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended, refused
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.rows import MessagesDialect
 from llm_master.wire.anthropic_answer import Gathered, WireUsage, respond
@@ -64,10 +64,13 @@ def decode(
         ProviderError: the body is an error object; typed by what it says.
         ResponseError: the body is not JSON, or not a message.
     """
+    notes: tuple[str, ...] = ()
     try:
         message = _MESSAGE.decode(body)
     except UNREADABLE as error:
-        raise refused(body, request, rules, error, _error_in, what="no message") from error
+        message, notes = mended(_MESSAGE, body, error, WireUsage, ("usage",)), (ODD_USAGE,)
+        if message is None:
+            raise refused(body, request, rules, error, _error_in, what="no message") from error
     schema = bool(request.params) and schema_tool_wanted(request, rules_for(dialect, request.model))
     gathered = Gathered()
     plain = True
@@ -98,6 +101,7 @@ def decode(
         stop_reason=message.stop_reason or "null",
         stop_details=message.stop_details,
         opaque=None if plain else _opaque(body, request, schema=schema),
+        notes=notes,
         raw_body=body,
     )
 

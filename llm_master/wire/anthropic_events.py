@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended
 from llm_master.classify import excerpt
 from llm_master.events import MALFORMED
 from llm_master.wire.anthropic_answer import WireUsage
@@ -166,8 +166,12 @@ def read_events(payloads: list[bytes], note: Callable[[str], None]) -> Sequence[
 def _read(payload: bytes, note: Callable[[str], None]) -> Event | None:
     try:
         event: Event = _ONE.decode(payload)
-    except UNREADABLE:
-        return _tolerate(payload, note)
+    except UNREADABLE as error:
+        whole: Event | None = mended(_ONE, payload, error, WireUsage, ("message", "usage"), ("usage",))
+        if whole is None:
+            return _tolerate(payload, note)
+        note(ODD_USAGE)
+        return whole
     return event
 
 

@@ -68,14 +68,14 @@ class WireUsage(msgspec.Struct, rename="camel"):
     def normalised(self) -> Usage:
         """Tokens as all families count them."""
         details = self.cache_details or ()
-        written = max(self.cache_write_input_tokens or 0, sum(each.inputTokens for each in details))
-        read = self.cache_read_input_tokens or 0
+        written = max(self.cache_write_input_tokens or 0, sum(max(each.inputTokens, 0) for each in details))
+        read = max(self.cache_read_input_tokens or 0, 0)
         return Usage(
-            input_tokens=(self.input_tokens or 0) + read + written,
-            output_tokens=self.output_tokens or 0,
+            input_tokens=max(self.input_tokens or 0, 0) + read + written,
+            output_tokens=max(self.output_tokens or 0, 0),
             cached_tokens=read,
             cache_write_tokens=written,
-            cache_write_1h_tokens=sum(each.inputTokens for each in details if each.ttl == "1h"),
+            cache_write_1h_tokens=sum(max(each.inputTokens, 0) for each in details if each.ttl == "1h"),
         )
 
 

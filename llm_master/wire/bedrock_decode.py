@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE, refused
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended, refused
 from llm_master.classes import LLMResponse, Request
 from llm_master.dialect_bedrock import BedrockDialect
-from llm_master.wire.bedrock_answer import End, respond
+from llm_master.wire.bedrock_answer import End, WireUsage, respond
 from llm_master.wire.bedrock_draft import schema_tool_wanted
 
 __all__ = ["decode"]
@@ -46,14 +46,17 @@ def decode(
         ProviderError: the body is an error object; typed by what it says.
         ResponseError: the body is not JSON, or holds no answer.
     """
+    notes: tuple[str, ...] = ()
     try:
         answer = _ANSWER.decode(body)
     except UNREADABLE as error:
-        raise refused(body, request, rules, error, _error_in) from error
+        answer, notes = mended(_ANSWER, body, error, WireUsage, ("usage",)), (ODD_USAGE,)
+        if answer is None:
+            raise refused(body, request, rules, error, _error_in) from error
     if answer.stop_reason is None:
         answer.stop_reason = "null"
     schema = bool(request.params) and schema_tool_wanted(request, dialect)
-    return respond(request, answer.output.message.content, answer, schema=schema, raw_body=body)
+    return respond(request, answer.output.message.content, answer, schema=schema, notes=notes, raw_body=body)
 
 
 def _error_in(found: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:

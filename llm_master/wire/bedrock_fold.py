@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import excerpt
 from llm_master.dialect_bedrock import BedrockDialect
 from llm_master.events import MALFORMED, ReasoningEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
 from llm_master.folding import Folding, Piece
-from llm_master.wire.bedrock_answer import End, failure, respond
+from llm_master.wire.bedrock_answer import End, WireUsage, failure, respond
 from llm_master.wire.bedrock_blocks import SERVER_TOOL
 from llm_master.wire.bedrock_draft import SCHEMA_TOOL, schema_tool_wanted
 from llm_master.wire.bedrock_frames import Frame, FrameParser
@@ -199,9 +199,11 @@ class Fold(Folding):
         elif kind in ("messageStop", "metadata"):
             try:
                 end = _END.decode(frame.payload)
-            except UNREADABLE:
-                self._note(f"{MALFORMED} ({kind}): {excerpt(frame.payload)}")
-                return
+            except UNREADABLE as error:
+                end = mended(_END, frame.payload, error, WireUsage, ("usage",))
+                self._note(ODD_USAGE if end is not None else f"{MALFORMED} ({kind}): {excerpt(frame.payload)}")
+                if end is None:
+                    return
             self._close_message(end, pieces)
         if self._kept is not None:
             self._kept.append((kind, frame.payload))

@@ -52,10 +52,12 @@ class WireUsage(msgspec.Struct):
         billed, counted = self.billed_units or _Tokens(), self.tokens or _Tokens()
         taken = billed.input_tokens if billed.input_tokens is not None else counted.input_tokens
         given = billed.output_tokens if billed.output_tokens is not None else counted.output_tokens
-        whole = int(taken or 0)
+        whole = max(int(taken or 0), 0)
         # Hits are counted with the API's own prompt, so that they may be more than what is billed.
         return Usage(
-            input_tokens=whole, output_tokens=int(given or 0), cached_tokens=min(int(self.cached_tokens or 0), whole)
+            input_tokens=whole,
+            output_tokens=max(int(given or 0), 0),
+            cached_tokens=min(max(int(self.cached_tokens or 0), 0), whole),
         )
 
     def notes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE, refused
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended, refused
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.dialect_cohere import CohereDialect
 from llm_master.wire.cohere_answer import Gathered, WireUsage, failure, respond
@@ -64,10 +64,13 @@ def decode(
         ProviderError: the body is an error object, or the answer ended in an error; typed by what it says.
         ResponseError: the body is not JSON, or holds no answer.
     """
+    notes: tuple[str, ...] = ()
     try:
         answer = _ANSWER.decode(body)
     except UNREADABLE as error:
-        raise refused(body, request, rules, error, _error_in) from error
+        answer, notes = mended(_ANSWER, body, error, WireUsage, ("usage",)), (ODD_USAGE,)
+        if answer is None:
+            raise refused(body, request, rules, error, _error_in) from error
     failed = failure(answer.finish_reason, None, request, rules, id=answer.id)
     if failed is not None:
         raise failed
@@ -95,6 +98,7 @@ def decode(
         id=answer.id,
         usage=answer.usage or WireUsage(),
         reason=answer.finish_reason or "null",
+        notes=notes,
         raw_body=body,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.dialect_cohere import CohereDialect
 from llm_master.events import ReasoningEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
@@ -137,7 +137,11 @@ class Fold(EventFolding):
     def _read(self, payload: bytes) -> _Event | None:
         try:
             return _EVENT.decode(payload)
-        except UNREADABLE:
+        except UNREADABLE as error:
+            whole: _Event | None = mended(_EVENT, payload, error, WireUsage, ("delta", "usage"))
+            if whole is not None:
+                self._note(ODD_USAGE)
+                return whole
             repaired = payload.decode("utf-8", "replace").encode()
         if repaired != payload:
             try:

@@ -4,18 +4,18 @@ A whole answer, and the errors that hide in one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE, no_answer
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended, no_answer
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import error_from_object
 from llm_master.dialect_gemini import GeminiDialect
 from llm_master.errors import ProviderError
 from llm_master.wire.gemini_answer import Gathered, Piece
-from llm_master.wire.gemini_shapes import Answer, read_answer
+from llm_master.wire.gemini_shapes import ANSWER, Answer, UsageBody, read_answer
 
 __all__ = ["decode", "failure_in", "hidden_error"]
 
@@ -37,7 +37,7 @@ def decode(
     gathered = Gathered(request, dialect)
     out: list[Piece] = []
     found = False
-    for payload, answer in _answers(body, request, rules):
+    for payload, answer in _answers(body, request, rules, gathered.note):
         failure = failure_in(answer, request, rules, found=found)
         if failure is not None:
             raise failure
@@ -53,10 +53,16 @@ def decode(
     return response
 
 
-def _answers(body: bytes, request: Request, rules: Mapping[str, str] | None) -> list[tuple[bytes, Answer]]:
+def _answers(
+    body: bytes, request: Request, rules: Mapping[str, str] | None, note: Callable[[str], None]
+) -> list[tuple[bytes, Answer]]:
     try:
         return [(body, read_answer(body))]
     except UNREADABLE as error:
+        whole: Answer | None = mended(ANSWER, body, error, UsageBody, ("usageMetadata",))
+        if whole is not None:
+            note(ODD_USAGE)
+            return [(body, whole)]
         try:
             found = msgspec.json.decode(body)
             if isinstance(found, list) and found and hidden_error(found, request, rules) is None:

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended
 from llm_master.classes import LLMResponse, Request
 from llm_master.classify import excerpt
 from llm_master.dialect_gemini import GeminiDialect
 from llm_master.wire.gemini_answer import Gathered, Piece
 from llm_master.wire.gemini_decode import failure_in, hidden_error
-from llm_master.wire.gemini_shapes import Answer, read_answer
+from llm_master.wire.gemini_shapes import ANSWER, Answer, UsageBody, read_answer
 from llm_master.wire.sse import SSEParser
 
 __all__ = ["Fold"]
@@ -93,9 +93,13 @@ class Fold:
                 return
             try:
                 answer = read_answer(payload)
-            except UNREADABLE:
-                self._odd(payload, out)
-                continue
+            except UNREADABLE as error:
+                whole = mended(ANSWER, payload, error, UsageBody, ("usageMetadata",))
+                if whole is None:
+                    self._odd(payload, out)
+                    continue
+                answer = whole
+                self._gathered.note(ODD_USAGE)
             self._take(answer, payload, out)
 
     def _take(self, answer: Answer, payload: bytes, out: list[Piece]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "ANSWER",
     "Answer",
     "Candidate",
     "Count",
@@ -136,7 +137,8 @@ class _Parts(msgspec.Struct):
     candidates: list[_Candidate]
 
 
-read_answer = msgspec.json.Decoder(Answer).decode
+ANSWER = msgspec.json.Decoder(Answer)
+read_answer = ANSWER.decode
 _read_parts = msgspec.json.Decoder(_Parts).decode
 
 
