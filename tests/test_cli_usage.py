@@ -68,6 +68,22 @@ def test_csv(command):
     assert (rows[0]["day"], rows[0]["cost_usd"], rows[2]["cost_usd"]) == ("2026-11-01", "1.234567890123", "")
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_no_name_is_a_formula_of_a_spreadsheet(tmp_path, sign):
+    fill(tmp_path / "usage.sqlite3", [call(1, model=f"{sign}1+1", cost=None)])
+    done = run("usage", "--by", "model", "--csv", "--ledger", "usage.sqlite3", folder=tmp_path)
+    [row] = csv.DictReader(io.StringIO(done.out))
+    assert (row["model"], row["calls"]) == (f"'{sign}1+1", "1")
+
+
+def test_json_holds_nothing_that_a_terminal_obeys(command):
+    for arguments in (("usage", "--by", "model"), ("logs",), ("logs", IDS[3])):
+        done = command(*arguments, "--json")
+        assert "\\u009b" in done.out
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.out)
+        assert repr(EVIL) in repr(json.loads(done.out))
+
+
 def test_a_pipe_gets_lines_with_tabs(command):
     done = command("usage", "--by", "model", "--limit", "1")
     cells = done.out.removesuffix("\n").split("\t")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm_master.cli.figures import fit, harmless, left, money, reader, seconds, size, styled, when, width
-from llm_master.cli.terminal import print_json
+from llm_master.cli.terminal import json_line, print_json
 from llm_master.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def _follow(where: Reader, batches: Iterator[list[CallRow]], *, as_json: bool) -
     day = ""
     for rows in batches:
         if as_json:
-            import msgspec
-
-            sys.stdout.writelines(msgspec.json.encode(_facts(row)).decode() + "\n" for row in rows)
+            sys.stdout.writelines(json_line(_facts(row)) + "\n" for row in rows)
         else:
             day = _show(where, rows, day=day)
         sys.stdout.flush()
@@ -128,7 +126,7 @@ def _lines(rows: list[CallRow], cells: list[list[str]], room: int) -> list[str]:
     """A line a call, at most so wide; a narrow terminal does without a part, the same in every line."""
     results = min(max((len(each[2]) for each in cells), default=0), _RESULT)
     heads = [
-        f"{each[0][11:]} {row.id[:_ID]} {left(harmless(each[2]), results)}"
+        f"{each[0][11:]} {harmless(row.id[:_ID])} {left(harmless(each[2]), results)}"
         for row, each in zip(rows, cells, strict=True)
     ]
     took = [f"  {each} s" for each in _right([seconds(row.latency_us) for row in rows])]

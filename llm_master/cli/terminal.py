@@ -7,13 +7,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Answer", "abandon", "prepare", "print_json", "print_table", "tell"]
+__all__ = ["Answer", "abandon", "json_line", "prepare", "print_json", "print_table", "tell"]
 
 
 class _Nowhere(io.TextIOBase):
@@ -91,11 +92,20 @@ class Answer:
             self.end()
 
 
+def json_line(value: Any) -> str:
+    """A value as JSON on one line, with an escape for each character that a terminal would obey."""
+    import msgspec
+
+    text = msgspec.json.encode(value).decode()
+    # The others are escaped by every JSON.
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def print_json(value: Any) -> None:
     """Indented JSON on stdout."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.write(msgspec.json.format(json_line(value), indent=2) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[dict[str, str]], *, spare: Sequence[str] = ()) -> None:

@@ -109,13 +109,13 @@ def _print_csv(rows: list[UsageRow], names: list[str]) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(heading)
     for row in made:
-        out.writerow("" if value is None else _cell(value) for value in row.values())
+        out.writerow("" if value is None else _cell(value) if name in names else value for name, value in row.items())
 
 
-def _cell(value: object) -> object:
+def _cell(value: object) -> str:
     # A spreadsheet takes a text that begins so for a formula.
-    text = harmless(value) if isinstance(value, str) else value
-    return f"'{text}" if isinstance(text, str) and text.startswith(("=", "+", "@")) else text
+    text = harmless(str(value))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _print_lines(found: UsageReport, rows: list[UsageRow], names: list[str]) -> None:
