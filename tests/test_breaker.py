@@ -5,8 +5,6 @@ A circuit breaker opens on failures, lets one probe through at a time, and gives
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import threading
 from collections import deque
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.held_fork import fork_while_held
 
 from llm_master.errors import ConfigurationError
 from llm_master.policy.breaker import Breaker, BreakerPolicy
@@ -428,46 +427,27 @@ def test_a_finalizer_may_leave_while_its_thread_is_inside() -> None:
     assert breaker.try_enter()
 
 
-FORKED = """
-import os, signal, threading
-from llm_master.policy.breaker import Breaker, BreakerPolicy
-
-now = [0.0]
-breaker = Breaker(BreakerPolicy(failures=1), lambda: now[0])
-breaker.fail(breaker.try_enter(), "server")
-now[0] = 5.0
-probe = breaker.try_enter()
-assert probe and not breaker.try_enter()
-held, go = threading.Event(), threading.Event()
-
-def hold():
-    with breaker._lock:
-        held.set()
-        go.wait()
-
-thread = threading.Thread(target=hold)
-thread.start()
-held.wait()
-child = os.fork()
-if not child:
-    signal.alarm(20)
-    mine = breaker.try_enter()
-    assert mine and mine != probe
-    breaker.success(mine)
-    assert breaker.state == "closed"
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-go.set()
-thread.join()
-assert breaker.state == "half_open" and not breaker.try_enter()
-"""
-
-
 def test_a_forked_child_has_its_own_lock_and_probe() -> None:
-    # CPython 3.12 warns of any fork beside threads, and that is what is tried here.
-    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKED]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    fork_while_held(
+        "breaker._lock",
+        before="""
+            from llm_master.policy.breaker import Breaker, BreakerPolicy
+
+            now = [0.0]
+            breaker = Breaker(BreakerPolicy(failures=1), lambda: now[0])
+            breaker.fail(breaker.try_enter(), "server")
+            now[0] = 5.0
+            probe = breaker.try_enter()
+            assert probe and not breaker.try_enter()
+        """,
+        child="""
+            mine = breaker.try_enter()
+            assert mine and mine != probe
+            breaker.success(mine)
+            assert breaker.state == "closed"
+        """,
+        after='assert breaker.state == "half_open" and not breaker.try_enter()',
+    )
 
 
 # -- set-up ------------------------------------------------------------------------------------------------------

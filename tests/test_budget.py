@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import math
 import random
-import subprocess
-import sys
 import threading
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.held_fork import fork_while_held
 
 from llm_master.errors import ConfigurationError
 from llm_master.policy.budget import BudgetPolicy, RetryBudget, shared_budget
@@ -194,40 +193,19 @@ def test_threads_share_one_bucket() -> None:
     assert sum(won) + granted(budget, 1000) == 800
 
 
-FORKED = """
-import os, signal, threading
-from llm_master.policy.budget import BudgetPolicy, RetryBudget
-
-budget = RetryBudget(BudgetPolicy(floor=1), lambda: 5.0)
-for _ in range(10):
-    budget.deposit()
-held, go = threading.Event(), threading.Event()
-
-def hold():
-    with budget._lock:
-        held.set()
-        go.wait()
-
-thread = threading.Thread(target=hold)
-thread.start()
-held.wait()
-child = os.fork()
-if not child:
-    signal.alarm(20)
-    assert [budget.try_retry() for _ in range(3)] == [True, False, False]
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-go.set()
-thread.join()
-assert [budget.try_retry() for _ in range(4)] == [True, True, True, False]
-"""
-
-
 def test_a_forked_child_starts_with_an_empty_bucket_and_its_own_lock() -> None:
-    # CPython 3.12 warns of any fork beside threads, and that is what is tried here.
-    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKED]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    fork_while_held(
+        "budget._lock",
+        before="""
+            from llm_master.policy.budget import BudgetPolicy, RetryBudget
+
+            budget = RetryBudget(BudgetPolicy(floor=1), lambda: 5.0)
+            for _ in range(10):
+                budget.deposit()
+        """,
+        child="assert [budget.try_retry() for _ in range(3)] == [True, False, False]",
+        after="assert [budget.try_retry() for _ in range(4)] == [True, True, True, False]",
+    )
 
 
 def test_a_process_has_one_budget() -> None:

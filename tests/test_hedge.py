@@ -9,8 +9,6 @@ import contextlib
 import contextvars
 import gc
 import math
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.held_fork import fork_while_held
 
 from llm_master.errors import InvalidRequestError, ServerError
 from llm_master.policy import hedge
@@ -695,39 +694,18 @@ def test_threads_share_one_budget() -> None:
     assert sum(won) + granted(budget, 9000) == 8 * 500 // 2
 
 
-FORKED = """
-import os, signal, threading
-from llm_master.policy.hedge import HedgeBudget
-
-budget = HedgeBudget(0.5, burst=2)
-assert budget.try_hedge() and budget.try_hedge() and not budget.try_hedge()
-held, go = threading.Event(), threading.Event()
-
-def hold():
-    with budget._lock:
-        held.set()
-        go.wait()
-
-thread = threading.Thread(target=hold)
-thread.start()
-held.wait()
-child = os.fork()
-if not child:
-    signal.alarm(20)
-    assert [budget.try_hedge() for _ in range(3)] == [True, True, False]
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-go.set()
-thread.join()
-assert not budget.try_hedge()
-"""
-
-
 def test_a_forked_child_has_a_new_bucket_and_its_own_lock() -> None:
-    # CPython 3.12 warns of any fork beside threads, and that is what is tried here.
-    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKED]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    fork_while_held(
+        "budget._lock",
+        before="""
+            from llm_master.policy.hedge import HedgeBudget
+
+            budget = HedgeBudget(0.5, burst=2)
+            assert budget.try_hedge() and budget.try_hedge() and not budget.try_hedge()
+        """,
+        child="assert [budget.try_hedge() for _ in range(3)] == [True, True, False]",
+        after="assert not budget.try_hedge()",
+    )
 
 
 def test_a_policy_is_a_time_and_a_share() -> None:
