@@ -151,6 +151,8 @@ def why_refused(address: str) -> str | None:
 
 _NUMBER = re.compile(r"(?:[0-9]+|0[xX][0-9a-fA-F]*)\Z")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+# What urlsplit reads past, and other clients take for an error or another host.
+_BRACKETED = re.compile(r"\[[^\[\]]*\](?::[0-9]*)?\Z")
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -177,8 +179,11 @@ def place_of(url: str, policy: FetchPolicy) -> Place:
         raise _refused(url, "only https:// is fetched; FetchPolicy(allow_http=True) allows http://")
     if "@" in parts.netloc:
         raise _refused(url, "it holds a user name or password; give the address without")
+    bracketed = not {"[", "]"}.isdisjoint(parts.netloc)
+    if bracketed and not _BRACKETED.match(parts.netloc):
+        raise _refused(url, "something stands beside the brackets of its address")
     host = (parts.hostname or "").lower()
-    is_ip = _check_host(url, host, bracketed="[" in parts.netloc)
+    is_ip = _check_host(url, host, bracketed=bracketed)
     if policy.hosts is not None and host not in policy.hosts:
         raise _refused(url, f"its host {host!r} is not among FetchPolicy(hosts=...)")
     if port == 0:

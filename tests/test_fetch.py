@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.certificates import make_certificate
 from support.fault_server import FaultServer
+from yarl import URL
 
 from llm_master.fetch import Fetched, fetch
 from llm_master.fetch_rules import FetchError, FetchPolicy, place_of, why_refused, without_query
@@ -199,6 +200,8 @@ BAD_URLS = {
     "https://[fe80::1%25eth0]/x": "address",
     "https://[v1.x]/x": "is not an IPv6|cannot be read",
     "https://-a.com/x": "host name",
+    "https://[2606:4700::1]x/x": "beside the brackets|cannot be read",
+    "https://x[2606:4700::1]/x": "beside the brackets|cannot be read",
 }
 
 
@@ -211,7 +214,7 @@ def test_a_url_that_could_mean_something_else_is_refused(url):
 
 
 @settings(deadline=None)
-@given(st.text(max_size=40))
+@given(st.text(max_size=40) | st.text("a1:.[]-_", max_size=12) | st.text("a1:.x]", max_size=3).map("[::1]".__add__))
 def test_any_text_is_an_address_or_a_typed_error(text):
     for url in (text, f"https://{text}/x", f"https://example.com/{text}"):
         try:
@@ -220,6 +223,8 @@ def test_any_text_is_an_address_or_a_typed_error(text):
             continue
         assert place.scheme == "https"
         assert not place.host.endswith(".")
+        # The client that connects can read it too; where it reads another host, fetch refuses.
+        assert URL(url.partition("#")[0], encoded=True).host
 
 
 def test_only_the_hosts_of_an_allow_list_are_fetched():
