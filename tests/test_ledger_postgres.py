@@ -238,6 +238,22 @@ def test_another_database_at_the_same_address_gets_everything(
     assert same(path, url) == 21
 
 
+def test_a_database_that_was_set_back_gets_everything_when_its_mark_is_forgotten(
+    path: Path, url: str, opened: Open
+) -> None:
+    ledger = opened()
+    fill(ledger, 20)
+    until(arrived(ledger, 20))
+    with psycopg.connect(url) as connection:
+        connection.execute("TRUNCATE calls, attempts, call_tags")
+    fill(ledger, 1)
+    until(arrived(ledger, 21))
+    assert rows(url, "SELECT count(*) FROM calls") == [(1,)]
+    ledger.forget(forwarding(ledger).target)
+    until(arrived(ledger, 42))
+    assert same(path, url) == 21
+
+
 def test_a_row_that_the_database_refuses_holds_up_no_other(
     path: Path, url: str, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:

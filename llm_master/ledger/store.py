@@ -288,7 +288,7 @@ class Ledger:
 
     def forget(self, target: str) -> None:
         """
-        Give up forwarding to a database that is gone, so that it holds back ``prune`` no longer.
+        Forget how far a database is: one that is gone holds back ``prune`` no longer, one that is there gets all again.
 
         Args:
             target: as ``Pruned.held_back_by`` and ``ForwardingHealth.target`` name it.
