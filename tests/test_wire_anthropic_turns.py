@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.messages_requests import DIALECT, HI, TOOL, body, call, request
+from support.requests import result, user
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.wire import anthropic_messages as family
@@ -21,17 +22,9 @@ OLD = "claude-sonnet-4-5"
 ASKED: list[dict[str, Any]] = [*HI, {"role": "assistant", "content": None, "tool_calls": [call("a"), call("b")]}]
 
 
-def result(call_id: str, content: Any = "noon", **fields: Any) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call_id, "content": content, **fields}
-
-
 def turns(messages: list[Any], **params: Any) -> list[Any]:
     found: list[Any] = body(OLD, messages, **params)["messages"]
     return found
-
-
-def user(*parts: Any, **fields: Any) -> list[Any]:
-    return [{"role": "user", "content": list(parts), **fields}]
 
 
 @pytest.mark.parametrize(

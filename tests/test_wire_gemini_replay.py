@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.gemini_scenarios import DIALECT, HI, body, call, chunk, refused, request
+from support.requests import result
 
 from llm_master.classes import LLMResponse
 from llm_master.errors import InvalidRequestError
@@ -17,10 +18,6 @@ from llm_master.wire import gemini
 from llm_master.wire.gemini_turns import NO_SIGNATURE
 
 NEW = "gemini-3.8-flash"
-
-
-def result(call_id: str, content: Any = "noon") -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
 def contents(messages: list[Any], model: str) -> list[Any]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.gemini_scenarios import DIALECT, HI, body, call, dropping, refused, request
+from support.requests import result, user
 
 from llm_master.dialect_gemini import GeminiDialect
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
@@ -25,17 +26,9 @@ ASKED: list[dict[str, Any]] = [
 ]
 
 
-def result(call_id: str, content: Any = "noon", **fields: Any) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call_id, "content": content, **fields}
-
-
 def contents(messages: list[Any], model: str = OLD, **params: Any) -> list[Any]:
     found: list[Any] = body(model, messages, **params)["contents"]
     return found
-
-
-def user(*parts: Any, **fields: Any) -> list[Any]:
-    return [{"role": "user", "content": list(parts), **fields}]
 
 
 @pytest.mark.parametrize(

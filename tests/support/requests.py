@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from llm_master.classes import Request
-from llm_master.errors import UnsupportedParameterError
+from llm_master.errors import ResponseError, UnsupportedParameterError
 
-__all__ = ["HI", "TOOL", "Requests", "call"]
+__all__ = ["HI", "TOOL", "Requests", "call", "check_unreadable", "result", "user"]
 
 HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 TOOL: dict[str, Any] = {
@@ -25,6 +25,28 @@ TOOL: dict[str, Any] = {
 def call(id: str, name: str = "now", arguments: Any = "{}") -> dict[str, Any]:
     """A tool call as it stands in an assistant message."""
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def result(call_id: str, content: Any = "noon", **fields: Any) -> dict[str, Any]:
+    """The message with what a tool gave."""
+    return {"role": "tool", "tool_call_id": call_id, "content": content, **fields}
+
+
+def user(*parts: Any, **fields: Any) -> list[Any]:
+    """Messages that are one of the user's, of these parts."""
+    return [{"role": "user", "content": list(parts), **fields}]
+
+
+def check_unreadable(read: Callable[[], Any], provider: str, model: str) -> None:
+    """Reading an answer fails with one short line that names provider and model, and may be tried again."""
+    with pytest.raises(ResponseError) as caught:
+        read()
+    text = str(caught.value)
+    assert provider in text
+    assert repr(model) in text
+    assert "\n" not in text
+    assert len(text) < 700
+    assert caught.value.retryable
 
 
 class Requests:
