@@ -233,9 +233,11 @@ def test_threads_share_a_store_in_memory() -> None:
 # -- a file -----------------------------------------------------------------------------------------------------------
 
 
-def with_file(path: Path | str, program: Callable[[SqliteStore], Awaitable[Any]], **options: Any) -> Any:
+def used(make: Callable[[], Any], program: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Run a coroutine with a store, which leaves no task behind."""
+
     async def main() -> Any:
-        store = SqliteStore(path, **{"timeout": 60.0, **options})
+        store = make()
         try:
             return await program(store)
         finally:
@@ -243,6 +245,10 @@ def with_file(path: Path | str, program: Callable[[SqliteStore], Awaitable[Any]]
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
     return asyncio.run(main())
+
+
+def with_file(path: Path | str, program: Callable[[SqliteStore], Awaitable[Any]], **options: Any) -> Any:
+    return used(lambda: SqliteStore(path, **{"timeout": 60.0, **options}), program)
 
 
 def test_a_file_is_private_and_lasts(tmp_path: Path) -> None:
@@ -629,15 +635,7 @@ def test_a_file_that_nobody_closed_is_closed_with_its_store(tmp_path: Path) -> N
 
 
 def with_redis(url: str, program: Callable[[RedisStore], Awaitable[Any]], **options: Any) -> Any:
-    async def main() -> Any:
-        store = RedisStore(url, **{"namespace": namespace(), "timeout": 5.0, **options})
-        try:
-            return await program(store)
-        finally:
-            await store.aclose()
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    return asyncio.run(main())
+    return used(lambda: RedisStore(url, **{"namespace": namespace(), "timeout": 5.0, **options}), program)
 
 
 def test_a_shared_store_keeps_values_for_their_time(shared_valkey: Valkey) -> None:

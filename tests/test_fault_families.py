@@ -20,8 +20,8 @@ from support.bodies_families import FORMS
 from support.event_stream import event, frame
 from support.exchange import Behaviour, Exchange
 from support.fault_server import FaultServer
-from support.matrix import FALLBACK, FLOODS, LIMITS, MANNERS, MORE, ROWS, Manner, Row, Way, gate
-from test_fault_matrix import check_billing, check_outcome, check_record, make
+from support.matrix import FLOODS, LIMITS, MANNERS, MORE, ROWS, Manner, Row, Way, gate
+from test_fault_matrix import check_billing, check_flood, check_outcome, check_record, make
 
 from llm_master import StreamInterrupted, Timeouts
 
@@ -134,18 +134,7 @@ def test_a_flood_is_left(
     flood: Behaviour, manner: Manner, family: Family, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llm_master.incoming.MAX_BODY", 1_000_000)
-    serve(fault_server, family, [flood])
-    told = run(fault_server, family, manner, closed=1)
-    assert len(requests_of(fault_server, family)) == 1
-    assert told.attempts[0].error == "ResponseTooLargeError"
-    if told.error is None:
-        assert told.text == FALLBACK.answer.text
-    else:
-        assert manner == "iterated"
-        assert isinstance(told.error, StreamInterrupted)
-        assert told.error.partial_text == "".join(told.given) != ""
-    assert told.left == 0
-    fault_server.wait_no_connections()
+    check_flood(flood, manner, family, fault_server)
 
 
 def _damaged(data: bytes) -> Behaviour:

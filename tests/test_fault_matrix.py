@@ -280,17 +280,11 @@ def test_a_malformed_chunk_costs_no_text(manner: Manner, family: Family, fault_s
     assert told.attempts[-1].outcome == "ok"
 
 
-@both_families
-@every_manner
-@pytest.mark.parametrize("flood", [each for _, each in FLOODS], ids=[name for name, _ in FLOODS])
-def test_a_flood_is_left(
-    flood: Behaviour, manner: Manner, family: Family, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def check_flood(flood: Behaviour, manner: Manner, family: Family, server: FaultServer) -> None:
     """An iteration has been given text by then, or has not: that is up to the size of the packets."""
-    monkeypatch.setattr("llm_master.incoming.MAX_BODY", 1_000_000)
-    serve(fault_server, family, [flood])
-    told = run(fault_server, family, manner, closed=1)
-    assert len(requests_of(fault_server, family)) == 1
+    serve(server, family, [flood])
+    told = run(server, family, manner, closed=1)
+    assert len(requests_of(server, family)) == 1
     assert (told.attempts[0].error, told.attempts[0].outcome == "interrupted") in {
         ("ResponseTooLargeError", False),
         ("ResponseTooLargeError", manner != "plain"),
@@ -304,7 +298,17 @@ def test_a_flood_is_left(
         assert told.error.partial_text == "".join(told.given) != ""
         assert len(told.error.partial_text) <= 1_000_000
     assert told.left == 0
-    fault_server.wait_no_connections()
+    server.wait_no_connections()
+
+
+@both_families
+@every_manner
+@pytest.mark.parametrize("flood", [each for _, each in FLOODS], ids=[name for name, _ in FLOODS])
+def test_a_flood_is_left(
+    flood: Behaviour, manner: Manner, family: Family, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_master.incoming.MAX_BODY", 1_000_000)
+    check_flood(flood, manner, family, fault_server)
 
 
 @both_families
