@@ -32,6 +32,8 @@ logger = logging.getLogger("llm_master")
 # Without a handler of the application Python would print warnings of ours on its own.
 logger.addHandler(logging.NullHandler())
 
+# What other kinds of calls bill does not follow from their text; an attempt of theirs that was lost has no known cost.
+_BY_TEXT = frozenset(("chat", "embed"))
 # Tokens of one attempt that count under limits at most.
 _MOST_TOKENS = 10**12
 
@@ -335,15 +337,17 @@ class Trial:
         from llm_master.classes import Usage
 
         call = self.call
-        if call.kind != "chat":
-            return None  # what other operations bill does not follow from their text
+        if call.kind == "count":
+            return None  # which is free
         told = Usage() if partial is None else partial.usage
-        text = "" if partial is None else f"{partial.content}{partial.reasoning or ''}"
-        if partial is not None:
-            text += "".join(each.raw_arguments for each in partial.tool_calls)
         found = Usage(*(getattr(told, name) for name in told.__struct_fields__))
-        found.input_tokens = told.input_tokens or estimate_input(call.messages, self.step.params)
-        found.output_tokens = max(told.output_tokens, estimate_output(text))
+        if call.kind in _BY_TEXT:
+            found.input_tokens = told.input_tokens or estimate_input(call.messages, self.step.params)
+        if call.kind == "chat":
+            text = "" if partial is None else f"{partial.content}{partial.reasoning or ''}"
+            if partial is not None:
+                text += "".join(each.raw_arguments for each in partial.tool_calls)
+            found.output_tokens = max(told.output_tokens, estimate_output(text))
         found.estimated = True
         return found
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support import faults
-from support.behaviours import hold, ok, status
+from support.behaviours import hold, ok, reset, status
 from support.fault_server import FaultServer
 
 from llm_master import (
@@ -166,6 +166,37 @@ def test_an_answer_that_was_lost_counts_its_input(lost: Any, llm: QueryLLM, faul
     response = run(llm.query("gpt-4o-mini", HI))
     assert [attempt.usage for attempt in response.attempts] == [estimated(""), Usage(11, 7)]
     assert response.cost == cost(estimated("")) + cost(Usage(11, 7))
+
+
+@pytest.mark.parametrize("kind", ["embed", "transcribe", "speak", "rerank"])
+def test_what_is_no_chat_and_was_lost_may_have_been_paid(kind: str, fault_server: FaultServer) -> None:
+    for path in ("/embeddings", "/audio/transcriptions", "/audio/speech", "/v2/rerank"):
+        fault_server.route(path, [reset])
+    asked: dict[str, Any] = {
+        "embed": lambda llm: llm.embed("openai/text-embedding-3-small", HI),
+        "transcribe": lambda llm: llm.transcribe("openai/whisper-1", b"RIFF0000WAVEfmt "),
+        "speak": lambda llm: llm.speak("openai/tts-1", HI, voice="alloy"),
+        "rerank": lambda llm: llm.rerank("cohere/rerank-v3.5", HI, [HI]),
+    }
+    urls = {"openai": fault_server.url, "cohere": fault_server.url}
+    config = LLMConfig(openai_api_key="sk-used-0123456789", cohere_api_key="co-used-0123456789", base_urls=urls)
+
+    async def main() -> Any:
+        async with QueryLLM(config, retry=RetryPolicy(max_attempts=1)) as llm:
+            with llm.track("job") as job, pytest.raises(ProviderError) as caught:
+                await asked[kind](llm)
+            return job, caught.value.attempts
+
+    job, (attempt,) = run(main())
+    assert attempt.usage.estimated
+    assert job.attempts == 1
+    if kind == "embed":
+        assert attempt.usage.input_tokens > 0
+        assert job.total_cost == attempt.cost > 0
+    else:
+        # Seconds, characters and searches are not known: that is not nothing.
+        assert (attempt.usage.total_tokens, attempt.cost, attempt.cost_details) == (0, None, None)
+        assert (job.total_cost, job.complete) == (None, False)
 
 
 def test_a_silent_target_may_have_been_paid(llm: QueryLLM, fault_server: FaultServer) -> None:
