@@ -4,12 +4,8 @@ The gemini family against its golden files, every split and every cut of a strea
 
 from __future__ import annotations
 
-import copy
-import itertools
-from typing import Any
-
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.gemini_scenarios import (
     ANSWERED,
@@ -26,6 +22,7 @@ from support.gemini_scenarios import (
     request_of,
     stream_of,
 )
+from support.golden import check_any_split, check_given_is_kept
 
 from llm_master.errors import InvalidRequestError, LLMError
 from llm_master.wire import gemini
@@ -42,18 +39,7 @@ def test_a_scenario_gives_what_is_expected(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_encoding_changes_nothing_that_was_given(name: str) -> None:
-    request = request_of(name)
-    messages, params = request.messages, request.params
-    before = copy.deepcopy((messages, params))
-    first: Any = None
-    for _ in range(2):
-        try:
-            body: Any = gemini.encode(request, dialect_of(name)), request.dropped
-        except LLMError as error:
-            body = str(error)
-        assert first in (None, body)
-        first = body
-        assert (request.messages, request.params) == before
+    check_given_is_kept(request_of(name), lambda request: gemini.encode(request, dialect_of(name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,19 +80,9 @@ def test_what_was_told_to_be_cut_otherwise_is_compared() -> None:
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_a_stream_that_comes_byte_by_byte_is_the_same(name: str) -> None:
+def test_a_stream_is_the_same_however_it_is_split(name: str) -> None:
     stream = stream_of(name)
-    assert folded(name, [stream[i : i + 1] for i in range(len(stream))]) == folded(name, [stream])
-
-
-@pytest.mark.parametrize("name", STREAMED)
-@given(st.lists(st.floats(0, 1), max_size=8))
-@settings(max_examples=12)
-def test_a_stream_is_the_same_however_it_is_split(name: str, cuts: list[float]) -> None:
-    stream = stream_of(name)
-    edges = [0, *sorted(int(cut * len(stream)) for cut in cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in itertools.pairwise(edges)]
-    assert folded(name, pieces) == folded(name, [stream])
+    check_any_split(lambda pieces: folded(name, pieces), stream)
 
 
 @pytest.mark.parametrize("name", STREAMED)

@@ -4,13 +4,12 @@ The chat family against its golden files, and every split of a stream's bytes an
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.chat_scenarios import (
     NAMES,
@@ -24,9 +23,10 @@ from support.chat_scenarios import (
     setting,
     shown_response,
 )
+from support.golden import check_any_split, check_given_is_kept
 
 from llm_master.classes import LLMResponse, Request
-from llm_master.errors import LLMError, ResponseTooLargeError
+from llm_master.errors import ResponseTooLargeError
 from llm_master.rows import ChatDialect
 from llm_master.wire import openai_chat
 
@@ -38,20 +38,7 @@ def test_a_scenario_gives_what_is_expected(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_encoding_changes_nothing_that_was_given(name: str) -> None:
-    request = request_of(name)
-    messages, params = request.messages, request.params
-    before = copy.deepcopy((messages, params))
-    first: Any = None
-    for _ in range(2):
-        try:
-            body: Any = openai_chat.encode(request, dialect_of(name))
-        except LLMError as error:
-            body = str(error)
-        assert first in (None, body)
-        first = body
-        assert (request.messages, request.params) == before
-        assert request.messages is messages
-        assert request.params is params
+    check_given_is_kept(request_of(name), lambda request: openai_chat.encode(request, dialect_of(name)))
 
 
 def test_every_field_of_the_dialect_has_a_scenario() -> None:
@@ -63,21 +50,10 @@ def test_every_field_of_the_dialect_has_a_scenario() -> None:
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_a_stream_that_comes_byte_by_byte_is_the_same(name: str) -> None:
+def test_a_stream_is_the_same_however_it_is_split(name: str) -> None:
     stream = sent(name)
     assert stream is not None
-    assert folded(name, [stream[i : i + 1] for i in range(len(stream))]) == folded(name, [stream])
-
-
-@pytest.mark.parametrize("name", STREAMED)
-@given(st.lists(st.floats(0, 1), max_size=8))
-@settings(max_examples=12)
-def test_a_stream_is_the_same_however_it_is_split(name: str, cuts: list[float]) -> None:
-    stream = sent(name)
-    assert stream is not None
-    edges = [0, *sorted(int(cut * len(stream)) for cut in cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in itertools.pairwise(edges)]
-    assert folded(name, pieces) == folded(name, [stream])
+    check_any_split(lambda pieces: folded(name, pieces), stream)
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, *, ascii: bool = True, **more: Any) -> bytes:

@@ -4,8 +4,6 @@ The Responses family against its golden files: every split of a stream's bytes, 
 
 from __future__ import annotations
 
-import copy
-import itertools
 import json
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.chat_scenarios import shown_response
+from support.golden import check_any_split, check_given_is_kept
 from support.responses_scenarios import (
     DIALECTS,
     NAMES,
@@ -51,20 +50,7 @@ def test_a_scenario_gives_what_is_expected(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_encoding_changes_nothing_that_was_given(name: str) -> None:
-    request = request_of(name)
-    messages, params = request.messages, request.params
-    before = copy.deepcopy((messages, params))
-    first: Any = None
-    for _ in range(2):  # a retry encodes again
-        try:
-            found: Any = (family.encode(request, dialect_of(name)), request.dropped)
-        except LLMError as error:
-            found = str(error)
-        assert first in (None, found)
-        first = found
-        assert (request.messages, request.params) == before
-        assert request.messages is messages
-        assert request.params is params
+    check_given_is_kept(request_of(name), lambda request: family.encode(request, dialect_of(name)))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "stream_options" not in setting(name)["request"]["params"]])
@@ -96,18 +82,9 @@ def test_there_are_scenarios() -> None:
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_a_stream_that_comes_byte_by_byte_is_the_same(name: str) -> None:
+def test_a_stream_is_the_same_however_it_is_split(name: str) -> None:
     stream = stream_of(name)
-    assert folded(name, [stream[i : i + 1] for i in range(len(stream))]) == folded(name, [stream])
-
-
-@pytest.mark.parametrize("name", STREAMED)
-@given(st.lists(st.floats(0, 1), max_size=8))
-@settings(max_examples=12, deadline=None)
-def test_a_stream_is_the_same_however_it_is_split(name: str, cuts: list[float]) -> None:
-    stream = stream_of(name)
-    edges = [0, *sorted(int(cut * len(stream)) for cut in cuts), len(stream)]
-    assert folded(name, [stream[a:b] for a, b in itertools.pairwise(edges)]) == folded(name, [stream])
+    check_any_split(lambda pieces: folded(name, pieces), stream)
 
 
 @pytest.mark.parametrize("name", ENDED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_master.classes import LLMResponse, Request, Usage
+from llm_master.errors import LLMError
 from llm_master.events import ReasoningEvent, RefusalEvent, StreamEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
 
-__all__ = ["Golden", "seen_pieces", "seen_response"]
+__all__ = ["Golden", "check_any_split", "check_given_is_kept"]
 
 
 def seen_usage(usage: Usage) -> dict[str, int]:
@@ -64,6 +66,37 @@ def seen_pieces(pieces: list[str | StreamEvent]) -> list[Any]:
             assert isinstance(piece, UsageEvent)
             seen.append([piece.type, seen_usage(piece.usage)])
     return seen
+
+
+def check_given_is_kept(request: Request, encode: Callable[[Request], bytes]) -> None:
+    """Encoding a request again, as a retry does, gives the same, and changes nothing that was given."""
+    messages, params = request.messages, request.params
+    before = copy.deepcopy((messages, params))
+    first: Any = None
+    for _ in range(2):
+        try:
+            found: Any = (encode(request), request.dropped)
+        except LLMError as error:
+            found = str(error)
+        assert first in (None, found)
+        first = found
+        assert (request.messages, request.params) == before
+        assert request.messages is messages
+        assert request.params is params
+
+
+def check_any_split(folded: Callable[[list[bytes]], Any], data: bytes) -> None:
+    """A stream comes to the same however its bytes are split, down to single ones."""
+    whole = folded([data])
+
+    @settings(max_examples=12, deadline=None)
+    @given(st.lists(st.floats(0, 1), max_size=8))
+    def check(cuts: list[float]) -> None:
+        edges = [0, *sorted(int(cut * len(data)) for cut in cuts), len(data)]
+        assert folded([data[a:b] for a, b in itertools.pairwise(edges)]) == whole
+
+    check()
+    assert folded([data[at : at + 1] for at in range(len(data))]) == whole
 
 
 class Golden:
