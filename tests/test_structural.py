@@ -23,20 +23,11 @@ from llm_master import (
     UnsupportedParameterError,
     Usage,
     add_provider,
-    base_provider,
 )
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
-
-@pytest.fixture(autouse=True)
-def _tables() -> Iterator[None]:
-    tables = (base_provider._IMPLEMENTATIONS, base_provider.UnifiedProvider.PROVIDER_CONFIGS, QueryLLM.provider_map)
-    saved = [dict(table) for table in tables]
-    yield
-    for table, before in zip(tables, saved, strict=True):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]  # three tables of three kinds
+pytestmark = pytest.mark.usefixtures("provider_tables")
 
 
 def ask(name: str, *args: Any, **kwargs: Any) -> Any:
