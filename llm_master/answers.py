@@ -69,7 +69,13 @@ class OperationResponse(msgspec.Struct, kw_only=True):
 
     @property
     def cost(self) -> Decimal | None:
-        """USD of the whole call, by tokens, seconds, characters or searches; None when no price is known."""
+        """
+        USD of the whole call, its failed attempts included, by tokens, seconds, characters or searches; None when no
+        price is known.
+        """
+        if len(self.attempts) > 1 and sum(attempt.usage is not None for attempt in self.attempts) > 1:
+            found = pricing().response_cost(self)
+            return None if found is None else found.total
         if self.reported_cost is not None:
             return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
         if self.pricer is None:

@@ -199,6 +199,22 @@ def test_what_is_no_chat_and_was_lost_may_have_been_paid(kind: str, fault_server
         assert (job.total_cost, job.complete) == (None, False)
 
 
+def test_vectors_cost_what_was_lost_before_them_too(fault_server: FaultServer) -> None:
+    told = {"model": "m", "data": [{"index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 20}}
+    fault_server.route("/embeddings", [reset, status(200, told)])
+    config = LLMConfig(openai_api_key="sk-used-0123456789", base_urls={"openai": fault_server.url})
+
+    async def main() -> Any:
+        async with QueryLLM(config, retry=FAST) as llm:
+            with llm.track("job") as job:
+                return await llm.embed("openai/text-embedding-3-small", HI), job
+
+    found, job = run(main())
+    first, second = found.attempts
+    assert (first.outcome, second.cost) == ("error", Decimal("0.0000004"))
+    assert found.cost == found.cost_details.total == job.total_cost == first.cost + second.cost > second.cost
+
+
 def test_a_silent_target_may_have_been_paid(llm: QueryLLM, fault_server: FaultServer) -> None:
     fault_server.script([hold(), ok("from the other", usage=Usage(5, 3))])
     response = run(llm.query("gpt-4o-mini", HI, fallback_model="gpt-4.1", timeout=1.0))
