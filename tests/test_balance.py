@@ -10,12 +10,12 @@ import math
 import random
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.threads import at_once
 
 from llm_master.errors import ConfigurationError
 from llm_master.policy.balance import Balancer, Lease, Member
@@ -405,18 +405,12 @@ def test_whatever_happens_the_counts_are_right_and_a_way_is_found(
 
 def test_threads_leave_nothing_behind() -> None:
     balancer, _ = balancer_of(3, 1, 1)
-    start = threading.Barrier(8)
 
     def work() -> None:
-        start.wait()
         for number in range(1000):
             end(take(balancer), ("ok", "leave", "fail")[number % 3], number)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert counts(balancer) == [0, 0, 0]
 
 

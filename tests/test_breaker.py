@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.held_fork import fork_while_held
+from support.threads import at_once
 
 from llm_master.errors import ConfigurationError
 from llm_master.policy.breaker import Breaker, BreakerPolicy
@@ -375,18 +376,7 @@ def test_of_many_threads_one_gets_the_probe() -> None:
     breaker, clock = opened()
     for _ in range(50):
         clock.now += 10.0
-        start = threading.Barrier(8)
-        tickets: list[int] = []
-
-        def enter(start: threading.Barrier = start, tickets: list[int] = tickets) -> None:
-            start.wait()
-            tickets.append(breaker.try_enter())
-
-        threads = [threading.Thread(target=enter) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        tickets = at_once(breaker.try_enter)
         assert sorted(map(bool, tickets)) == [False] * 7 + [True]
         breaker.fail(max(tickets), "server")
 

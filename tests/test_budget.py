@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.held_fork import fork_while_held
+from support.threads import at_once
 
 from llm_master.errors import ConfigurationError
 from llm_master.policy.budget import BudgetPolicy, RetryBudget, shared_budget
@@ -173,22 +173,15 @@ def test_a_full_outage_makes_a_fifth_more_requests_and_ten_a_second(rate: int) -
 
 def test_threads_share_one_bucket() -> None:
     budget, _ = budget_at()
-    start = threading.Barrier(8)
-    won: list[int] = []
 
-    def work() -> None:
-        start.wait()
-        mine = 0
+    def work() -> int:
+        won = 0
         for _ in range(500):
             budget.deposit()
-            mine += budget.try_retry()
-        won.append(mine)
+            won += budget.try_retry()
+        return won
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    won = at_once(work)
     assert sum(won) + budget.saved == pytest.approx(8 * 500 / 5)
     assert sum(won) + granted(budget, 1000) == 800
 

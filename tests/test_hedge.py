@@ -9,7 +9,6 @@ import contextlib
 import contextvars
 import gc
 import math
-import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from fractions import Fraction
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.held_fork import fork_while_held
+from support.threads import at_once
 
 from llm_master.errors import InvalidRequestError, ServerError
 from llm_master.policy import hedge
@@ -675,22 +675,15 @@ def test_races_under_a_budget() -> None:
 def test_threads_share_one_budget() -> None:
     budget = HedgeBudget(0.5, burst=2000)
     assert granted(budget, 2000) == 2000
-    start = threading.Barrier(8)
-    won: list[int] = []
 
-    def work() -> None:
-        start.wait()
-        mine = 0
+    def work() -> int:
+        won = 0
         for _ in range(500):
             budget.deposit()
-            mine += budget.try_hedge()
-        won.append(mine)
+            won += budget.try_hedge()
+        return won
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    won = at_once(work)
     assert sum(won) + granted(budget, 9000) == 8 * 500 // 2
 
 

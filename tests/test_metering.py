@@ -5,7 +5,6 @@ STATEK's metering: prices of one's own from code and files, and what a job has u
 from __future__ import annotations
 
 import logging
-import threading
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.behaviours import ok
+from support.threads import at_once
 
 from llm_master import ConfigurationError, LLMConfig, LLMResponse, ModelConfig, QueryLLM, Usage, metering
 from llm_master.classes import Attempt
@@ -148,18 +148,7 @@ def test_a_cost_is_exact(counts, prices):
 
 
 def test_threads_get_one_record():
-    found = []
-    start = threading.Barrier(8)
-
-    def ask():
-        start.wait()
-        found.append(get_model_pricing("p", "m"))
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once(lambda: get_model_pricing("p", "m"))
     assert len({id(each) for each in found}) == 1
     assert len(found) == 8
 
