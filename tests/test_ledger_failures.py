@@ -119,6 +119,21 @@ def test_who_chose_to_refuse_refuses_until_it_works(path: Path, opened: Open, ho
     until(lambda: count(path) == 1)
 
 
+def test_who_refuses_takes_calls_again_after_it_was_closed(
+    path: Path, opened: Open, holder: sqlite3.Connection
+) -> None:
+    holder.execute("BEGIN IMMEDIATE")
+    ledger = opened(on_failure="refuse")
+    with pytest.raises(LedgerError):
+        ledger.check()
+    ledger.close()
+    holder.execute("ROLLBACK")
+    with pytest.raises(LedgerError):
+        ledger.check()  # what it knows; and the file is tried again
+    until(lambda: ledger.health().failure is None)
+    ledger.check()
+
+
 def test_a_check_does_not_wait_for_ever(path: Path, opened: Open, holder: sqlite3.Connection) -> None:
     holder.execute("BEGIN IMMEDIATE")
     ledger = opened(on_failure="refuse", patience=60.0)

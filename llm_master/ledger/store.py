@@ -232,8 +232,11 @@ class Ledger:
                 self._writer.barrier().future.result(timeout)
             except TimeoutError:
                 raise LedgerError(f"the ledger in {self.path} could not be opened in {timeout} s; try again") from None
-        if self._writer.failure is not None:
-            raise LedgerError(self._writer.failure)
+        why = self._writer.failure
+        if why is not None:
+            # After ``close`` nobody tries the file again, and a row that would have it tried is refused.
+            self._writer.awake()
+            raise LedgerError(why)
 
     def start(self) -> None:
         """Open the file and begin forwarding now, rather than with the first row."""
