@@ -70,6 +70,7 @@ def counted(engine: Any, model_name: str, given: dict[str, Any]) -> tuple[dict[s
 def embed(model_name: str, input: Any, **options: Any) -> Asking:
     """The arguments of ``QueryLLM.embed``; raises InvalidRequestError, as all here."""
     texts = _texts(input, "input", model_name)
+    _whole("dimensions", options.get("dimensions"), model_name)
     return Asking("embed", model_name, texts, options, texts)
 
 
@@ -79,8 +80,7 @@ def rerank(model_name: str, query: Any, documents: Any, *, top_n: int | None = N
     if isinstance(documents, str):
         raise InvalidRequestError(f"documents for {model_name!r} is one text; give a list of texts")
     texts = _texts(documents, "documents", model_name)
-    if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 1):
-        raise InvalidRequestError(f"top_n={top_n!r} for {model_name!r}: give a whole number of at least 1, or None")
+    _whole("top_n", top_n, model_name)
     given = options if top_n is None else {**options, "top_n": top_n}
     return Asking("rerank", model_name, (asked, texts), given, [asked, *texts])
 
@@ -120,6 +120,11 @@ ASKINGS: dict[str, Callable[..., Asking]] = {
 
 # Arguments of ``transcribe`` that say nothing when they are None.
 _OF_RECORDINGS = ("language", "prompt", "response_format")
+
+
+def _whole(name: str, value: Any, model_name: str) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise InvalidRequestError(f"{name}={value!r} for {model_name!r}: give a whole number of at least 1, or None")
 
 
 def _texts(given: Any, what: str, model_name: str) -> list[str]:

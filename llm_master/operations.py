@@ -207,7 +207,9 @@ def provider_params(operation: Operation, request: Request) -> dict[str, Any]:
             continue
         if name in operation.drop:
             raise UnsupportedParameterError(
-                f"{request.provider} does not take {name}= for {request.model!r}; leave it out", parameter=name
+                f"{request.provider} does not take {name}= for {request.model!r}; leave it out, or pass"
+                " drop_params=True",
+                parameter=name,
             )
         words = operation.words.get(name, {})
         # The provider's own words are taken too.

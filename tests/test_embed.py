@@ -24,6 +24,7 @@ from llm_master import (
     QueryLLM,
     ResponseError,
     RetryPolicy,
+    UnsupportedParameterError,
 )
 
 
@@ -74,7 +75,13 @@ def test_it_is_retried(fault_server: FaultServer) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "says"),
-    [(body((0, [1.0])), "1 vectors for 2 inputs"), ("<html>", "no embedding"), ({"error": {"message": "no"}}, "no")],
+    [
+        (body((0, [1.0])), "1 vectors for 2 inputs"),
+        (body((0, []), (1, [])), "no embedding"),
+        (body((0, [1.0]), (1, [1.0, 2.0])), "no embedding"),
+        ("<html>", "no embedding"),
+        ({"error": {"message": "no"}}, "no"),
+    ],
 )
 def test_a_wrong_answer_is_an_error(answer: Any, says: str, fault_server: FaultServer) -> None:
     fault_server.route("/v1/embeddings", [status(200, answer)])
@@ -90,6 +97,32 @@ def test_no_text_is_refused_before_any_request(texts: Any, fault_server: FaultSe
     with pytest.raises(InvalidRequestError):
         embed(fault_server, "openai/emb", texts)
     assert fault_server.requests == []
+
+
+@pytest.mark.parametrize("dimensions", [0, -1, "3", 1.5, True])
+def test_dimensions_are_a_whole_number(dimensions: Any, fault_server: FaultServer) -> None:
+    with pytest.raises(InvalidRequestError, match=f"dimensions={dimensions!r} for 'openai/emb': give a whole number"):
+        embed(fault_server, "openai/emb", "a", dimensions=dimensions)
+    assert not fault_server.requests
+
+
+@pytest.mark.parametrize(
+    ("model", "parameter"),
+    [
+        ("openai/emb", "input_type"),
+        ("azure/emb", "input_type"),
+        ("mistral/mistral-embed", "input_type"),
+        ("local", "input_type"),
+        ("local", "dimensions"),
+        ("llamacpp/emb", "dimensions"),
+    ],
+)
+def test_what_a_server_does_not_know_is_refused_or_listed(model: str, parameter: str) -> None:
+    given: dict[str, Any] = {parameter: {"input_type": "query", "dimensions": 8}[parameter]}
+    with QueryLLM(LLMConfig()) as llm:
+        with pytest.raises(UnsupportedParameterError, match=f"does not take {parameter}=.* drop_params=True"):
+            llm.preview_request(model, "a", call="embed", **given)
+        assert parameter not in llm.preview_request(model, "a", call="embed", drop_params=True, **given)
 
 
 def test_a_provider_without_embeddings_says_who_has_them() -> None:

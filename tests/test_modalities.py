@@ -372,8 +372,9 @@ def test_elsewhere_an_estimate_is_given_without_any_request(fault_server: FaultS
     assert fault_server.requests == []
 
 
-def test_an_answer_without_a_count_is_an_error(fault_server: FaultServer) -> None:
-    fault_server.route("/v1/messages/count_tokens", [status(200, {"tokens_input": 14})])
+@pytest.mark.parametrize("answer", [{"tokens_input": 14}, {"input_tokens": -1}])
+def test_an_answer_without_a_count_is_an_error(answer: Any, fault_server: FaultServer) -> None:
+    fault_server.route("/v1/messages/count_tokens", [status(200, answer)])
     with pytest.raises(ResponseError, match="is no count"):
         ask(fault_server, "count_tokens", "claude-sonnet-4-5", HELLO)
 

@@ -82,6 +82,8 @@ def read(
             " without encoding_format",
             **who,
         ) from error
+    if len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
+        raise unreadable(body, "embedding", request)
     return EmbeddingResponse(
         embeddings=vectors, model=answer.model, usage=Usage(input_tokens=used.prompt_tokens or used.total_tokens or 0)
     )

@@ -79,7 +79,7 @@ def decode(body: bytes, headers: Any, payload: Any, request: Request) -> int:  #
         raise unreadable(body, "count", request) from error
     counts = (answer.input_tokens, answer.total, answer.count, None if answer.tokens is None else len(answer.tokens))
     found = next((count for count in counts if count is not None), None)
-    if found is None:
+    if found is None or found < 0:
         raise unreadable(body, "count", request)
     return found
 
