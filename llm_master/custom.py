@@ -5,10 +5,11 @@ A user's own provider class, or a generator method of the unified one, called li
 from __future__ import annotations
 
 import inspect
+from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from llm_master.classes import LLMResponse
+from llm_master.classes import LLMResponse, Usage
 from llm_master.errors import APITimeoutError, LLMError, ProviderError
 from llm_master.pricing import Pricer
 from llm_master.stream import Generated, OneAnswer, StreamSource
@@ -140,6 +141,8 @@ class CustomTarget:
         result.model_name = self.asked
         if result.pricer is None:
             result.pricer = self.pricer(result.model)
+        if not _is_counted(result.usage):
+            result.usage = _counted(result.usage)
         return result
 
     def pricer(self, served: str | None = None) -> Any:
@@ -148,6 +151,24 @@ class CustomTarget:
 
     async def released(self) -> None:
         """Nothing is held here."""
+
+
+def _is_counted(usage: Any) -> bool:
+    return isinstance(usage, Usage) and all(
+        type(count) is int and count >= 0
+        for name in usage.__struct_fields__
+        if name != "estimated" and (count := getattr(usage, name)) != 0
+    )
+
+
+def _counted(given: Any) -> Usage:
+    """What a class of the user's own calls a usage, as counts: what is no count there is not known, and 0."""
+    found = Usage()
+    for name in found.__struct_fields__:
+        count = given.get(name) if isinstance(given, dict) else getattr(given, name, None)
+        if isinstance(count, int | float) and 0 < count < inf:
+            setattr(found, name, bool(count) if name == "estimated" else int(count))
+    return found
 
 
 def _iterator(pieces: Any) -> AsyncIterator[Any]:

@@ -181,7 +181,7 @@ def _cost_of(attempt: Attempt, *, billed: bool) -> int | None:
 def _tokens_of(attempt: Attempt) -> int | None:
     """Tokens of an attempt that did not end well, None when they are not known."""
     usage = attempt.usage
-    return None if usage is None or _is_silent(usage) else min(usage.total_tokens, _MOST_TOKENS)
+    return None if usage is None or _is_silent(usage) else min(usage.total_tokens, _MOST_TOKENS) or None
 
 
 def _is_silent(usage: Usage) -> bool:

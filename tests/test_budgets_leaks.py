@@ -15,12 +15,22 @@ from typing import Any
 
 import pytest
 from support import faults
-from support.behaviours import status
+from support.behaviours import ok, status
 from support.budgets_model import KINDS, NOW, Kept, charges_of, kept
 from support.fault_server import FaultServer
 from support.valkey import Valkey
 
-from llm_master import Budget, BudgetExceededError, LLMConfig, ModelConfig, QueryLLM, RateLimitError
+from llm_master import (
+    BaseLLMProvider,
+    Budget,
+    BudgetExceededError,
+    LLMConfig,
+    LLMResponse,
+    ModelConfig,
+    QueryLLM,
+    RateLimitError,
+    Usage,
+)
 from llm_master.policy.limits_budget import Budgets, usd
 from llm_master.policy.limits_rules import Reservation
 from llm_master.spending import most_of
@@ -28,6 +38,7 @@ from llm_master.spending import most_of
 MOST = 1000
 
 MODEL = "gpt-4o-mini"
+HELLO = [{"role": "user", "content": "Hi"}]
 # A model of one's own, served for nothing.
 FREE = {"own": ModelConfig(provider="openai", input_price_per_million=0.0, output_price_per_million=0.0)}
 
@@ -224,10 +235,9 @@ def test_what_stands_in_extra_body_counts_in_the_bound(fault_server: FaultServer
     async def main() -> None:
         async with asked(fault_server) as llm:
             target = llm._pool("gpt-6.1-sol", None).places[0].target
-            hello = [{"role": "user", "content": "Hi"}]
 
             def most(**params: Any) -> Any:
-                return most_of(target, hello, params)
+                return most_of(target, HELLO, params)
 
             assert most(max_tokens=50, extra_body={"service_tier": "ultrafast"}) == most(
                 max_tokens=50, service_tier="ultrafast"
@@ -285,5 +295,49 @@ def test_a_spent_budget_leaves_what_is_free_as_a_fallback(fault_server: FaultSer
             fault_server.route("/responses/input_tokens", [status(200, {"input_tokens": 5})])
             assert (await llm.count_tokens(f"openai/{MODEL}", "Hi")).tokens == 5
             assert spent(llm) == [(2, 0)]
+
+    asyncio.run(main())
+
+
+def test_a_usage_that_nobody_told_keeps_all_that_was_held(fault_server: FaultServer) -> None:
+    fault_server.default = ok(usage=None)
+
+    async def main() -> None:
+        async with asked(fault_server, [Budget("all", tokens=1000)]) as llm:
+            response = await llm.query(MODEL, "Hi", max_tokens=50)
+            ((tokens, held),) = spent(llm)
+            assert (response.usage, held) == (Usage(), 0)
+            assert tokens == most_of(llm._pool(MODEL, None).places[0].target, HELLO, {"max_tokens": 50}).tokens
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [
+        (None, (0, 0)),
+        ({"input_tokens": 3, "output_tokens": "many"}, (3, 0)),
+        (Usage(None, 2), (0, 2)),  # type: ignore[arg-type]  # what a class of the user's own may do
+        (Usage(4.0, -2), (4, 0)),  # type: ignore[arg-type]  # the same
+        (Usage(5, 6, estimated=True), (5, 6)),
+    ],
+)
+def test_no_usage_of_a_class_of_ones_own_leaves_anything_held(
+    told: Any, counts: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(BaseLLMProvider):
+        async def generate(self, messages: Any, model: str, stream: bool = False, **_: Any) -> LLMResponse:
+            return LLMResponse("hi", model, usage=told)
+
+    monkeypatch.setitem(QueryLLM.provider_map, "parrot", (None, Own))
+
+    async def main() -> None:
+        async with QueryLLM(budgets=[Budget("all", tokens=1000)], limits_store="memory") as llm:
+            response = await llm.query("parrot-1", "Hi", max_tokens=50)
+            assert (response.content, response.usage.estimated) == ("hi", getattr(told, "estimated", False))
+            assert (response.usage.input_tokens, response.usage.output_tokens) == counts
+            ((tokens, held),) = spent(llm)
+            assert held == 0
+            assert tokens == (sum(counts) or tokens) > 0
 
     asyncio.run(main())
