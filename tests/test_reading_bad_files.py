@@ -220,15 +220,15 @@ def test_a_question_is_answered_from_one_state(tmp_path: Path) -> None:
     path = tmp_path / "usage.sqlite3"
     ledger = Ledger(path)
 
-    def counted(open: Open) -> int:
+    def counted(state: Open) -> int:
         ledger.add(row_made())
         assert ledger.flush()
-        [(found,)] = open.run("SELECT count(*) FROM calls")
+        [(found,)] = state.run("SELECT count(*) FROM calls")
         return int(found)
 
     fill(path, [call(1)])
     ledger.add(row_made())
     assert ledger.flush()
-    assert Reader(path)._source.read(lambda open: [counted(open) for _ in range(3)]) == [3, 3, 3]
+    assert Reader(path)._source.read(lambda state: [counted(state) for _ in range(3)]) == [3, 3, 3]
     ledger.close()
     assert Reader(path).usage()[0].calls == 5

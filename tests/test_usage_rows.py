@@ -28,6 +28,7 @@ from llm_master.errors import ConfigurationError, InvalidRequestError, LedgerErr
 from llm_master.ledger.chunks import CHUNK
 from llm_master.ledger.postgres import Database
 from llm_master.ledger.reading import BY, Reader
+from llm_master.ledger.reading_source import Open
 from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS
 from llm_master.ledger.summary import KINDS
 from llm_master.redaction import Secret
@@ -215,6 +216,22 @@ def test_postgresql_is_read_in_pages(ledger: Path, server: str, monkeypatch: pyt
     monkeypatch.setattr(reading_source._OpenPostgres, "dialect", small)
     found = Reader(server).report(["tag"])
     assert (found.total, found.rows) == (expected.total, expected.rows)
+
+
+def test_postgresql_is_read_in_one_state(server: str) -> None:
+    def counted(state: Open) -> list[int]:
+        found = []
+        for number in range(2):
+            [(calls,)] = state.run("SELECT count(*) FROM call_tags")
+            found.append(calls)
+            with psycopg.connect(server) as other:
+                other.execute("INSERT INTO call_tags (tag, call_id, ts) VALUES ('later', %s, 0)", [str(number)])
+        return found
+
+    before, after = Reader(server)._source.read(counted)
+    assert before == after
+    with psycopg.connect(server) as connection:
+        assert connection.execute("DELETE FROM call_tags WHERE tag = 'later'").rowcount == 2
 
 
 @pytest.mark.parametrize(
