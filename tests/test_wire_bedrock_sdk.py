@@ -20,7 +20,7 @@ from support.bedrock_requests import DIALECT, request, stream_of
 from support.behaviours import status
 from support.event_stream import event, exception, frame
 from support.fault_server import FaultServer
-from test_wire_bedrock import expected_of, folded, plain_of, request_of, scenarios
+from test_wire_bedrock import FILES
 
 from llm_master.classes import LLMResponse
 from llm_master.errors import ProviderError
@@ -110,11 +110,11 @@ def is_structured(name: str) -> bool:
     return name in ("json_schema_tool", "json_schema_thinking")
 
 
-@pytest.mark.parametrize("name", scenarios(".response.json"))
+@pytest.mark.parametrize("name", FILES.names(".response.json"))
 def test_a_whole_answer_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, sdk: Any) -> None:
-    answering(fault_server, plain_of(name))
+    answering(fault_server, FILES.plain(name))
     theirs = sdk.converse(**ASK)
-    ours = family.decode(plain_of(name), request_of(name), DIALECT)
+    ours = family.decode(FILES.plain(name), FILES.request(name), DIALECT)
     assert seen_by_us(ours, structured=is_structured(name)) == gathered(theirs["output"]["message"]["content"])
     assert counted_by_us(ours) == counted(theirs["usage"])
     assert ours.service_tier == theirs.get("serviceTier", {}).get("type")
@@ -170,7 +170,7 @@ def add(block: dict[str, Any], delta: dict[str, Any]) -> None:
                 inner[field] = inner.get(field, "") + said[field]
 
 
-@pytest.mark.parametrize("name", scenarios(".events.jsonl"))
+@pytest.mark.parametrize("name", FILES.names(".events.jsonl"))
 def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, sdk: Any) -> None:
     if name == "odd_events":
         # The SDK gives events of a wrong shape on as they are.
@@ -181,13 +181,13 @@ def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer
     answering(fault_server, data, STREAM)
     with closing(sdk.converse_stream(**ASK)["stream"]) as events:
         blocks, usage = put_together(events)
-    fold, pieces = folded(ours_name, data)
+    fold, pieces = FILES.folded(ours_name, data)
     assert seen_by_us(fold.response(), structured=is_structured(name)) == gathered(blocks)
     assert counted_by_us(fold.response()) == counted(usage)
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == fold.response().content
 
 
-@pytest.mark.parametrize("name", scenarios(".events.jsonl"))
+@pytest.mark.parametrize("name", FILES.names(".events.jsonl"))
 def test_the_sdk_splits_the_stream_into_the_same_messages(name: str) -> None:
     buffer = EventStreamBuffer()
     buffer.add_data(stream_of(name))
@@ -247,20 +247,20 @@ def with_bytes(value: Any, shape: Any) -> Any:
     return base64.b64decode(value) if shape.type_name == "blob" and isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("name", scenarios())
+@pytest.mark.parametrize("name", FILES.names())
 @pytest.mark.parametrize("operation", ["Converse", "ConverseStream"])
 def test_the_sdks_model_of_the_service_takes_every_body(name: str, operation: str, sdk: Any) -> None:
     shape = sdk.meta.service_model.operation_model(operation).input_shape
-    body = with_bytes({"modelId": request_of(name).model, **expected_of(name)["body"]}, shape)
+    body = with_bytes({"modelId": FILES.request(name).model, **FILES.expected(name)["body"]}, shape)
     report = ParamValidator().validate(body, shape)
     assert not report.has_errors(), report.generate_report()
 
 
-@pytest.mark.parametrize("name", scenarios())
+@pytest.mark.parametrize("name", FILES.names())
 def test_the_sdk_sends_the_same_body_to_the_same_path(name: str, fault_server: FaultServer, sdk: Any) -> None:
     shape = sdk.meta.service_model.operation_model("Converse").input_shape
-    expected, model = expected_of(name)["body"], request_of(name).model
-    answering(fault_server, plain_of("plain_text"))
+    expected, model = FILES.expected(name)["body"], FILES.request(name).model
+    answering(fault_server, FILES.plain("plain_text"))
     sdk.converse(**with_bytes({"modelId": model, **expected}, shape))
     seen = fault_server.requests[-1]
     assert json.loads(seen.body) == expected
@@ -268,4 +268,4 @@ def test_the_sdk_sends_the_same_body_to_the_same_path(name: str, fault_server: F
 
 
 def test_the_sdk_had_something_to_say() -> None:
-    assert (len(scenarios(".response.json")) > 45, len(scenarios(".events.jsonl")) > 18) == (True, True)
+    assert (len(FILES.names(".response.json")) > 45, len(FILES.names(".events.jsonl")) > 18) == (True, True)

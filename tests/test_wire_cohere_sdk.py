@@ -14,13 +14,13 @@ import pytest
 from support.behaviours import status
 from support.cohere_requests import DIALECT
 from support.fault_server import FaultServer
-from test_wire_cohere import expected_of, folded, plain_of, request_of, scenarios, stream_of
+from test_wire_cohere import FILES, stream_of
 
 from llm_master.classes import LLMResponse
 from llm_master.wire import cohere as family
 
 ASK: Any = {"model": "command-a-03-2025", "messages": [{"role": "user", "content": "Hi"}]}
-STREAMED = sorted(set(scenarios(".sse")) & set(scenarios(".response.json")))
+STREAMED = FILES.both
 # Our schema tool's arguments are the answer's text; to the SDK they are a call like any other.
 ANSWER_TOOL = "structured_answer"
 
@@ -70,11 +70,11 @@ def seen_by_sdk(answer: cohere.V2ChatResponse) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", scenarios(".response.json"))
+@pytest.mark.parametrize("name", FILES.names(".response.json"))
 def test_a_whole_answer_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, sdk: cohere.ClientV2) -> None:
-    answering(fault_server, plain_of(name))
+    answering(fault_server, FILES.plain(name))
     theirs = sdk.chat(**ASK)
-    ours = family.decode(plain_of(name), request_of(name), DIALECT)
+    ours = family.decode(FILES.plain(name), FILES.request(name), DIALECT)
     assert seen_by_us(ours) == seen_by_sdk(theirs)
 
 
@@ -116,7 +116,7 @@ def told_by_sdk(events: Any) -> dict[str, Any]:
 def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, sdk: cohere.ClientV2) -> None:
     answering(fault_server, stream_of(name), "text/event-stream")
     told = told_by_sdk(sdk.chat_stream(**ASK))
-    fold, pieces = folded(name, stream_of(name))
+    fold, pieces = FILES.folded(name, stream_of(name))
     calls = [tuple(call) for call in told["calls"].values()]
     answers = [call[2] for call in calls if call[1] == ANSWER_TOOL]
     thoughts = [*told["thoughts"].values(), *([told["plan"]] if told["plan"] else [])]
@@ -136,9 +136,9 @@ def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer
 BY_HAND = {"native_parameters": {"new_field"}}
 
 
-@pytest.mark.parametrize("name", scenarios())
+@pytest.mark.parametrize("name", FILES.names())
 def test_the_sdk_sends_the_same_body(name: str, fault_server: FaultServer, sdk: cohere.ClientV2) -> None:
-    body = expected_of(name)["body"]
+    body = FILES.expected(name)["body"]
     given = {field: value for field, value in body.items() if field not in BY_HAND.get(name, set())}
     given.pop("stream")
     answering(fault_server, b'{"id": "1", "finish_reason": "COMPLETE", "message": {}}')
@@ -148,4 +148,4 @@ def test_the_sdk_sends_the_same_body(name: str, fault_server: FaultServer, sdk: 
 
 
 def test_the_sdk_had_something_to_say() -> None:
-    assert (len(scenarios(".response.json")) > 30, len(STREAMED) > 12) == (True, True)
+    assert (len(FILES.names(".response.json")) > 30, len(STREAMED) > 12) == (True, True)
