@@ -31,11 +31,13 @@ from llm_master import (
     RateLimitError,
     ResponseError,
     ServerError,
+    Timeouts,
     UnifiedProvider,
     UnsupportedParameterError,
 )
 from llm_master.base_provider import row_of
 from llm_master.families import dialect_of
+from llm_master.providers import polling
 
 MODELS = {"bfl": "bfl/flux-pro-1.1", "replicate": "replicate/black-forest-labs/flux-schnell", "fal": "fal-ai/flux/dev"}
 SUBMIT = {
@@ -194,6 +196,15 @@ def test_a_result_in_an_unknown_place_is_noted(fault_server: FaultServer) -> Non
     assert ask(fault_server, MODELS["bfl"]).notes == (
         "an image lies on elsewhere.example, which is not known as a place of bfl's results",
     )
+
+
+@pytest.mark.parametrize("address", ["https://[bad", "https:///a.png", "https://elsewhere.example:99999/a.png"])
+def test_an_address_that_cannot_be_read_loses_no_other_image(address: str, fault_server: FaultServer) -> None:
+    result = {"samples": [IMAGE, address]}
+    serve(fault_server, "bfl", [said("bfl", "Ready", result=result)])
+    found = ask(fault_server, MODELS["bfl"])
+    assert [image.url for image in found.images] == [IMAGE, address]
+    assert found.notes == ("an image lies on no host that can be read, which is not known as a place of bfl's results",)
 
 
 def test_the_class_of_the_guide_is_the_row(fault_server: FaultServer) -> None:
@@ -540,6 +551,20 @@ def test_retry_after_is_waited_for(fault_server: FaultServer) -> None:
     ask(fault_server, MODELS["bfl"])
     first, second = (seen.time for seen in fault_server.requests if "/status" in seen.path)
     assert second - first >= 0.05
+
+
+def test_a_long_retry_after_does_not_outlast_patience(
+    fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "_PATIENCE", 0.01)
+    serve(fault_server, "bfl", [status(429, {}, [("Retry-After", "100000")])])
+
+    async def main() -> None:
+        async with client(fault_server, timeouts=Timeouts(total=None)) as llm, asyncio.timeout(20):
+            await llm.query(MODELS["bfl"], "a red cube")
+
+    with pytest.raises(APITimeoutError, match="did not finish the job"):
+        asyncio.run(main())
 
 
 def test_a_key_that_is_refused_while_asking_ends_the_call(fault_server: FaultServer) -> None:

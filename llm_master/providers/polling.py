@@ -122,9 +122,16 @@ class PollingProvider(Target):
     def _check_delivery(self, response: LLMResponse) -> None:
         origin = self._origin()
         for image in response.images:
-            image.trusted = image.url is not None and URL(image.url).origin() == origin
-            host = URL(image.url).host if image.url else None
-            if host is not None and not image.trusted and self.own.delivery and not _under(host, self.own.delivery):
+            if image.url is None:
+                continue
+            try:
+                place = URL(image.url).origin()
+            except ValueError:
+                # The job is paid and done: its other images are worth having.
+                place = URL()
+            image.trusted = place == origin
+            host = place.host or "no host that can be read"
+            if not image.trusted and self.own.delivery and not _under(host, self.own.delivery):
                 note = f"an image lies on {host}, which is not known as a place of {self.provider}'s results"
                 if note not in response.notes:
                     response.notes = (*response.notes, note)
@@ -267,7 +274,7 @@ class _Watch:
         if left is not None and left <= self.wait:
             await asyncio.sleep(max(left, 0.0))
             raise self._late()
-        await asyncio.sleep(self.wait)
+        await asyncio.sleep(min(self.wait, _PATIENCE))
         self.wait = min(self.wait * self.own.growth, max(self.own.longest, self.own.interval))
 
     def _left(self) -> float | None:
