@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError
 
-__all__ = ["Turn", "check_pairs", "free_id", "join_neighbours", "payload_of", "replayed", "text_of"]
+__all__ = ["Turn", "check_pairs", "free_id", "join_neighbours", "payload_of", "plain_turns", "replayed"]
+__all__ += ["text_of"]
 
 Block = dict[str, Any]
 
@@ -45,6 +46,29 @@ def text_of(content: Any) -> str:
         for part in content or ()
         if isinstance(part, str) or part.get("type") == "text"
     )
+
+
+def plain_turns(messages: Sequence[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]] | None:
+    """
+    The hot path: the texts of the system prompt, and the messages after it where they are texts in turn, the user's
+    first and last. None when it is not that.
+    """
+    system: list[str] = []
+    turns: list[dict[str, Any]] = []
+    expected = "user"
+    for message in messages:
+        content = message.get("content")
+        if len(message) != 2 or content.__class__ is not str or not content or content.isspace():
+            return None
+        role = message["role"]
+        if role == expected:
+            turns.append(message)
+            expected = "assistant" if role == "user" else "user"
+        elif not turns and role in ("system", "developer"):
+            system.append(content)
+        else:
+            return None
+    return None if expected == "user" else (system, turns)
 
 
 def payload_of(message: dict[str, Any], family: str, request: Request) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError
-from llm_master.history import check_pairs, free_id, join_neighbours
+from llm_master.history import check_pairs, free_id, join_neighbours, plain_turns
 from llm_master.wire.anthropic_blocks import Block, blocks_of, mark_cache
 from llm_master.wire.anthropic_draft import Draft
 from llm_master.wire.anthropic_opaque import replayed
@@ -256,35 +256,13 @@ def write_messages(draft: Draft) -> list[Block]:
         InvalidRequestError: an unknown role, an unreadable part, malformed tool arguments, a tool call without its
             result or a result without its call, or no user message at the start.
     """
-    system = _write_plain(draft)
-    if system is not None:
-        return system
+    plain = plain_turns(draft.request.messages)
+    if plain is not None:
+        texts, draft.body["messages"] = plain
+        return [{"type": "text", "text": text} for text in texts]
     turns = _Turns(draft)
     for message in draft.request.messages:
         turns.add(message)
     draft.body["messages"] = turns.finish()
     draft.has_calls = bool(turns.used)
     return turns.system
-
-
-def _write_plain(draft: Draft) -> list[Block] | None:
-    """The hot path: texts in turn, after any system prompt; they are sent as they are. None when it is not that."""
-    system: list[Block] = []
-    turns: list[dict[str, Any]] = []
-    expected = "user"
-    for message in draft.request.messages:
-        content = message.get("content")
-        if len(message) != 2 or content.__class__ is not str or is_blank(content):
-            return None
-        role = message["role"]
-        if role == expected:
-            turns.append(message)
-            expected = "assistant" if role == "user" else "user"
-        elif not turns and role in ("system", "developer"):
-            system.append({"type": "text", "text": content})
-        else:
-            return None
-    if expected == "user":
-        return None
-    draft.body["messages"] = turns
-    return system

@@ -15,7 +15,7 @@ import msgspec
 
 from llm_master.draft import is_blank
 from llm_master.errors import InvalidRequestError
-from llm_master.history import check_pairs, free_id, join_neighbours
+from llm_master.history import check_pairs, free_id, join_neighbours, plain_turns
 from llm_master.wire.bedrock_blocks import SERVER_TOOL, Block, blocks_of, cache_point, kind_of
 from llm_master.wire.bedrock_draft import Draft
 from llm_master.wire.bedrock_opaque import replayed
@@ -275,34 +275,13 @@ def write_messages(draft: Draft) -> list[Block]:
             result or a result without its call, or no user message at the start.
         UnsupportedParameterError: content of a kind that the model cannot take.
     """
-    system = _write_plain(draft)
-    if system is not None:
-        return system
+    plain = plain_turns(draft.request.messages)
+    if plain is not None:
+        texts, said = plain
+        draft.body["messages"] = [{"role": each["role"], "content": [{"text": each["content"]}]} for each in said]
+        return [{"text": text} for text in texts]
     turns = _Turns(draft)
     for message in draft.request.messages:
         turns.add(message)
     draft.body["messages"] = turns.finish()
     return turns.system
-
-
-def _write_plain(draft: Draft) -> list[Block] | None:
-    """The hot path: texts in turn, after any system prompt. None when it is not that."""
-    system: list[Block] = []
-    turns: list[dict[str, Any]] = []
-    expected = "user"
-    for message in draft.request.messages:
-        content = message.get("content")
-        if len(message) != 2 or content.__class__ is not str or is_blank(content):
-            return None
-        role = message["role"]
-        if role == expected:
-            turns.append({"role": role, "content": [{"text": content}]})
-            expected = "assistant" if role == "user" else "user"
-        elif not turns and role in ("system", "developer"):
-            system.append({"text": content})
-        else:
-            return None
-    if expected == "user":
-        return None
-    draft.body["messages"] = turns
-    return system
