@@ -58,6 +58,12 @@ def responses(given: int, made: int, read: int = 0, reasoning: int = 0, **more: 
     }
 
 
+def part_cached(model: str, plain: str, read: str, made: str, **more: Any) -> tuple[str, str, Any, Usage, Decimal]:
+    """The row of a chat of 1000 tokens, 400 of them cached, and 200 made, by the prices of a million of each."""
+    cost = (600 * Decimal(plain) + 400 * Decimal(read) + 200 * Decimal(made)) / M
+    return CHAT, model, chat(1000, 200, **more, **cached(400)), Usage(1000, 200, 400), cost
+
+
 PLAIN = Usage(1000, 200)
 # provider -> (family, model, the usage in the answer, tokens, USD or None where no price is known).
 ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
@@ -146,32 +152,10 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
             Decimal("0.0047"),
         ),
         # Not told: 2.5 / 1.25 / 10.
-        (
-            CHAT,
-            "openai/gpt-4o",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("2.5") + 400 * Decimal("1.25") + 200 * 10) / M,
-        ),
+        part_cached("openai/gpt-4o", "2.5", "1.25", "10"),
     ],
-    "groq": [
-        (
-            CHAT,
-            "openai/gpt-oss-120b",
-            chat(1000, 200, queue_time=0.1, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("0.15") + 400 * Decimal("0.075") + 200 * Decimal("0.6")) / M,
-        )
-    ],
-    "mistral": [
-        (
-            CHAT,
-            "mistral-large-4",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("0.7") + 400 * Decimal("0.07") + 200 * Decimal("2.1")) / M,
-        )
-    ],
+    "groq": [part_cached("openai/gpt-oss-120b", "0.15", "0.075", "0.6", queue_time=0.1)],
+    "mistral": [part_cached("mistral-large-4", "0.7", "0.07", "2.1")],
     "deepseek": [
         (
             CHAT,
@@ -224,15 +208,7 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
     "together": [
         (CHAT, "openai/gpt-oss-120b", chat(1000, 200), PLAIN, (1000 * Decimal("0.15") + 200 * Decimal("0.6")) / M)
     ],
-    "fireworks": [
-        (
-            CHAT,
-            "accounts/fireworks/models/gpt-oss-120b",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("0.15") + 400 * Decimal("0.015") + 200 * Decimal("0.6")) / M,
-        )
-    ],
+    "fireworks": [part_cached("accounts/fireworks/models/gpt-oss-120b", "0.15", "0.015", "0.6")],
     "cohere": [
         # billed_units count, tokens are what the model saw.
         (
@@ -268,24 +244,8 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
         )
     ],
     "dashscope": [(CHAT, "qwen3.8-max", chat(1000, 200, **cached(400)), Usage(1000, 200, 400), None)],
-    "zai": [
-        (
-            CHAT,
-            "glm-5.3",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("1.4") + 400 * Decimal("0.26") + 200 * Decimal("4.4")) / M,
-        )
-    ],
-    "minimax": [
-        (
-            CHAT,
-            "MiniMax-M3.1-Flash",
-            chat(1000, 200, total_characters=0, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("0.15") + 400 * Decimal("0.015") + 200 * Decimal("0.6")) / M,
-        )
-    ],
+    "zai": [part_cached("glm-5.3", "1.4", "0.26", "4.4")],
+    "minimax": [part_cached("MiniMax-M3.1-Flash", "0.15", "0.015", "0.6", total_characters=0)],
     "meta": [
         (
             CHAT,
@@ -325,27 +285,11 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
         (CHAT, "openai/gpt-oss-120b", chat(1000, 200), PLAIN, (1000 * Decimal("0.05") + 200 * Decimal("0.25")) / M)
     ],
     "scaleway": [(CHAT, "openai/gpt-oss-120b", chat(1000, 200), PLAIN, None)],
-    "baseten": [
-        (
-            CHAT,
-            "zai-org/GLM-5.3",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("1.4") + 400 * Decimal("0.14") + 200 * Decimal("4.4")) / M,
-        )
-    ],
+    "baseten": [part_cached("zai-org/GLM-5.3", "1.4", "0.14", "4.4")],
     "wandb": [(CHAT, "zai-org/GLM-5.3", chat(1000, 200), PLAIN, None)],
     "ovhcloud": [(CHAT, "Qwen3.8-27B", chat(1000, 200), PLAIN, (1000 * Decimal("0.47") + 200 * Decimal("3.19")) / M)],
     "vercel": [(CHAT, "anthropic/claude-sonnet-4.5", chat(1000, 200), PLAIN, None)],
-    "azure": [
-        (
-            CHAT,
-            "gpt-4o",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("2.5") + 400 * Decimal("1.25") + 200 * 10) / M,
-        )
-    ],
+    "azure": [part_cached("gpt-4o", "2.5", "1.25", "10")],
     "foundry": [
         (
             MESSAGES,
@@ -463,15 +407,7 @@ ROWS: dict[str, list[tuple[str, str, Any, Usage, Decimal | None]]] = {
         )
     ],
     "cloudflare_gateway": [(CHAT, "openai/gpt-4o", chat(1000, 200), PLAIN, None)],
-    "databricks": [
-        (
-            CHAT,
-            "databricks-glm-5-3",
-            chat(1000, 200, **cached(400)),
-            Usage(1000, 200, 400),
-            (600 * Decimal("1.4") + 400 * Decimal("0.26") + 200 * Decimal("4.4")) / M,
-        )
-    ],
+    "databricks": [part_cached("databricks-glm-5-3", "1.4", "0.26", "4.4")],
     # Servers of one's own: what they cost nobody can tell.
     "ollama": [(CHAT, "llama3.1", chat(1000, 200), PLAIN, None)],
     "lmstudio": [(CHAT, "some-model", chat(1000, 200), PLAIN, None)],
