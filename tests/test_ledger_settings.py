@@ -23,6 +23,7 @@ from llm_master.asking import ASKINGS
 from llm_master.cli.ledger_doctor import ledger_findings
 from llm_master.ledger import choice, forward, writer
 from llm_master.ledger.choice import ledger_of
+from llm_master.ledger.reading import Reader
 from llm_master.ledger.rows import ATTEMPT_COLUMNS, CALL_COLUMNS, TAG_COLUMNS, TOKENS
 from llm_master.ledger.sqlite_file import open_file
 from llm_master.policy.limits import MemoryLimiter
@@ -126,9 +127,12 @@ def test_without_a_home_there_is_no_ledger_and_no_crash(
         ledger_of("strict", None, {})
     with pytest.raises(ConfigurationError, match="there is no home folder for the ledger; make no ledger, or give"):
         Ledger()
+    with pytest.raises(ConfigurationError, match="there is no home folder for the ledger; name the file to read"):
+        Reader()
     for name in ("~/a.sqlite3", "~nobody-of-this-name/a.sqlite3"):
-        with pytest.raises(ConfigurationError, match=f"the ledger's path '{name}': .*; write it out"):
-            Ledger(name)
+        for kind in (Ledger, Reader):
+            with pytest.raises(ConfigurationError, match=f"the ledger's path '{name}': .*; write it out"):
+                kind(name)
     monkeypatch.setenv("LLM_MASTER_LEDGER", "~/a.sqlite3")
     assert found(None)[0][1] == "bad"
 

@@ -413,7 +413,7 @@ def test_files_that_are_no_ledger(tmp_path):
 
 def test_the_ledger_is_off(monkeypatch):
     monkeypatch.setenv("LLM_MASTER_LEDGER", "off")
-    with pytest.raises(ConfigurationError, match="switched off"):
+    with pytest.raises(ConfigurationError, match="LLM_MASTER_LEDGER switches the ledger off; name the file to read"):
         Reader()
 
 

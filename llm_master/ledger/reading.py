@@ -55,7 +55,8 @@ class Reader:
             name such as ``Europe/Berlin``.
 
     Raises:
-        ConfigurationError: the ledger is switched off and no path was given.
+        ConfigurationError: no path was given, and the ledger is switched off or there is no home folder for it; or the
+            path names the home of a user whom nobody knows.
         InvalidRequestError: no such time zone.
 
     Every question raises LedgerError when the ledger is not there, locked, damaged or of another program,
@@ -225,16 +226,14 @@ class Reader:
 
 
 def _default() -> str:
-    from llm_master.ledger.store import Ledger
+    from llm_master.ledger.store import Ledger, no_place
 
     given = os.environ.get("LLM_MASTER_LEDGER", "").strip()
     if given.startswith(("postgresql://", "postgres://")):
         return given
     path = Ledger.default_path()
     if path is None:
-        raise ConfigurationError(
-            f"the ledger is switched off (LLM_MASTER_LEDGER={given}); name the file to read with --ledger"
-        )
+        raise ConfigurationError(f"{no_place()}; name the file to read with --ledger")
     return str(path)
 
 

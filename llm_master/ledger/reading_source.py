@@ -81,7 +81,10 @@ class _OpenFile:
 
 class _File:
     def __init__(self, path: str) -> None:
-        self.name = str(Path(path).expanduser())
+        try:
+            self.name = str(Path(path).expanduser())
+        except RuntimeError as error:
+            raise ConfigurationError(f"the ledger's path {path!r}: {error}; write it out") from error
 
     def read(self, work: Callable[[Open], _T]) -> _T:
         import sqlite3
