@@ -33,7 +33,7 @@ from support.provider_usages import (
     stream_of,
 )
 
-from llm_master import LLMConfig, QueryLLM, RetryPolicy
+from llm_master import LLMConfig, QueryLLM, RetryPolicy, Usage
 from llm_master.base_provider import row_of
 from llm_master.classes import LLMResponse, Request
 from llm_master.families import FAMILIES, dialect_of
@@ -340,3 +340,30 @@ def test_what_can_be_read_of_an_odd_usage_counts_and_it_is_noted() -> None:
         found = read("anthropic", MESSAGES, body, "m", streamed=streamed)
         assert (found.usage.input_tokens, found.usage.cached_tokens, found.usage.output_tokens) == (130, 30, 20)
         assert any(note.startswith("a usage of an unexpected shape") for note in found.notes)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("family", [CHAT, RESPONSES])
+def test_reasoning_is_outside_where_the_total_says_so(family: str, streamed: bool) -> None:
+    """Of Grok at other hosts (https://github.com/BerriAI/litellm/pull/39426, read 2026-11-21)."""
+    make = chat if family == CHAT else responses
+    part = {"completion_tokens_details" if family == CHAT else "output_tokens_details": {"reasoning_tokens": 30}}
+    for total, expected in ((170, Usage(100, 70, reasoning_tokens=30)), (140, Usage(100, 40, reasoning_tokens=30))):
+        usage = {**make(100, 40), **part, "total_tokens": total}
+        body = stream_of(family, usage, "m") if streamed else json.dumps(body_of(family, usage, "m")).encode()
+        assert read("openai", family, body, "m", streamed=streamed).usage == expected
+
+
+def test_a_nought_at_the_end_of_a_stream_takes_no_input_back() -> None:
+    body = stream_of(MESSAGES, messages(100, 20, 300, 50), "m")
+    end = b'"usage": {'
+    head, mark, tail = body.rpartition(end)
+    assert mark
+    noughts = b'"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, '
+    found = read("anthropic", MESSAGES, head + mark + noughts + tail, "m", streamed=True).usage
+    assert (found.input_tokens, found.cached_tokens, found.cache_write_tokens, found.output_tokens) == (
+        450,
+        300,
+        50,
+        20,
+    )

@@ -38,6 +38,9 @@ class _ServerTools(msgspec.Struct, gc=False):
     web_search_requests: int | None = None
 
 
+_INPUT = frozenset(("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"))
+
+
 class WireUsage(msgspec.Struct):
     """The usage object; ``input_tokens`` is the plain part only, without cache reads and writes."""
 
@@ -53,10 +56,15 @@ class WireUsage(msgspec.Struct):
     inference_geo: str | None = None
 
     def update(self, later: WireUsage) -> None:
-        """Take over what a later report says; its numbers are totals, so they replace."""
+        """
+        Take over what a later report says; its numbers are totals, so they replace.
+
+        Some servers tell the input at the start only, and a 0 for it at the end
+        (https://github.com/envoyproxy/ai-gateway/pull/1631, read 2026-11-21).
+        """
         for field in self.__struct_fields__:
             value = getattr(later, field)
-            if value is not None:
+            if value is not None and (value != 0 or field not in _INPUT or not getattr(self, field)):
                 setattr(self, field, value)
 
     @property

@@ -86,7 +86,8 @@ def _with_parts(body: UsageBody, given: int, output: int, *, reasoning_outside: 
     written = max(details.cache_write_tokens or 0, 0)
     reasoning = max(parts.reasoning_tokens or 0, 0)
     total = body.total_tokens
-    if reasoning > output or (reasoning_outside and reasoning):
+    # The same model leaves it out at one host and not at another; where the sum is that of all three, it is left out.
+    if reasoning > output or (reasoning and (reasoning_outside or total == given + output + reasoning)):
         if total is None or total != given + output:
             output += reasoning
         reasoning = min(reasoning, output)

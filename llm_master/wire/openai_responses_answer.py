@@ -221,8 +221,8 @@ def usage_of(answer: Answer, gathered: Gathered | None = None, searches: Any = N
     given, output = _count(walk(body, ("input_tokens",))), _count(walk(body, ("output_tokens",)))
     details, parts = walk(body, ("input_tokens_details",)), walk(body, ("output_tokens_details",))
     reasoning = _count(walk(parts, ("reasoning_tokens",)))
-    if reasoning > output:
-        # Impossible when reasoning is part of the output: the total shows whether it was left out of it.
+    if reasoning:
+        # The total shows whether it was left out of the output.
         if _count(walk(body, ("total_tokens",))) == given + output + reasoning:
             output += reasoning
         reasoning = min(reasoning, output)
