@@ -557,7 +557,7 @@ def test_a_long_retry_after_does_not_outlast_patience(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "_PATIENCE", 0.01)
-    serve(fault_server, "bfl", [status(429, {}, [("Retry-After", "100000")])])
+    serve(fault_server, "bfl", [status(429, {}, [("Retry-After", "3600")])])
 
     async def main() -> None:
         async with client(fault_server, timeouts=Timeouts(total=None)) as llm, asyncio.timeout(20):
