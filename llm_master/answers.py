@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from llm_master.classes import Attempt, Usage
-from llm_master.late import pricing
+from llm_master.late import pricing, whole_cost
 
 if TYPE_CHECKING:
     import os
@@ -73,14 +73,7 @@ class OperationResponse(msgspec.Struct, kw_only=True):
         USD of the whole call, its failed attempts included, by tokens, seconds, characters or searches; None when no
         price is known.
         """
-        if len(self.attempts) > 1 and sum(attempt.usage is not None for attempt in self.attempts) > 1:
-            found = pricing().response_cost(self)
-            return None if found is None else found.total
-        if self.reported_cost is not None:
-            return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
-        if self.pricer is None:
-            return None
-        return self.pricer(self.usage)  # type: ignore[no-any-return]  # a Decimal or None
+        return whole_cost(self)
 
     @property
     def cost_details(self) -> Cost | None:

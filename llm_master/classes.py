@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from llm_master.errors import ToolArgumentsError
-from llm_master.late import pricing
+from llm_master.late import pricing, whole_cost
 from llm_master.pictures import Image, saving
 
 if TYPE_CHECKING:
@@ -323,14 +323,7 @@ class LLMResponse(msgspec.Struct, weakref=True):
 
         A provider's own figure is taken where it gives one. Where only a part has a price, it is that part.
         """
-        if len(self.attempts) > 1 and sum(attempt.usage is not None for attempt in self.attempts) > 1:
-            found = pricing().response_cost(self)
-            return None if found is None else found.total
-        if self.reported_cost is not None:
-            return self.reported_cost  # type: ignore[no-any-return]  # a Decimal, typed Any to keep decimal unloaded
-        if self.pricer is None:
-            return None
-        return self.pricer(self.usage)  # type: ignore[no-any-return]  # same
+        return whole_cost(self)
 
     @property
     def cost_details(self) -> Cost | None:
