@@ -384,7 +384,7 @@ def _tag_names(tags: Any) -> tuple[str, ...]:
     Raises:
         InvalidRequestError: a tag is no text, or empty.
     """
-    names = (tags,) if isinstance(tags, str) else tuple(tags)
+    names = tuple(tags) if hasattr(tags, "__iter__") and not isinstance(tags, str) else (tags,)
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise InvalidRequestError(f"tags={tags!r}: give names, such as tags=['team-a']")

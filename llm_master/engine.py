@@ -239,7 +239,13 @@ class Engine:
     def in_shape(
         call: Call, work: Any, steps: list[Any], wanted: Any, *, stream: bool, lenient: bool, repairs: int
     ) -> Any:
-        """The same work with the answer's value in ``parsed``."""
+        """The same work with the answer's value in ``parsed``; raises InvalidRequestError on repairs that cannot be."""
+        if isinstance(repairs, bool) or not isinstance(repairs, int) or repairs < 0:
+            work.close()
+            raise InvalidRequestError(f"repairs={repairs!r}: give a whole number of at least 0")
+        if repairs and stream:
+            work.close()
+            raise InvalidRequestError("repairs= cannot take back what a stream has given; leave one of them out")
         call.wanted = wanted
         if not stream:
             return call.shaped(work, steps, wanted, lenient=lenient, repairs=repairs)

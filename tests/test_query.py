@@ -448,6 +448,7 @@ BAD: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     (("gpt-4o", HI), {"fallback_config": {}}, InvalidRequestError, "fallback_model"),
     (("gpt-4o", HI), {"extra_headers": {"X-A": "a\r\nX-B: b"}}, LLMError, "X-A"),
     (("gpt-4o", HI), {"api": "telepathy"}, ConfigurationError, "telepathy"),
+    (("gpt-4o", HI), {"tags": 5}, InvalidRequestError, "tags=5: give names"),
     (
         ("gpt-4o", [{"role": "user", "text": "see", "image_paths": ["/no/such/picture.png"]}]),
         {},

@@ -118,6 +118,13 @@ def test_repairs_are_bounded_and_a_cut_answer_is_not_repaired(fault_server: Faul
     assert len(fault_server.requests) == 4
 
 
+@pytest.mark.parametrize("given", [{"repairs": -1}, {"repairs": "2"}, {"repairs": True}, {"repairs": 1, "stream": True}])
+def test_repairs_that_cannot_be_are_refused_before_any_request(given: Any, fault_server: FaultServer) -> None:
+    with pytest.raises(InvalidRequestError, match="repairs="):
+        ask(fault_server, response_format=Person, **given)
+    assert not fault_server.requests
+
+
 def test_the_other_family_too(fault_server: FaultServer) -> None:
     fault_server.script([ok(GOOD)])
     assert ask(fault_server, "claude-sonnet-5-5", response_format=Person).parsed == Person("Ada", 36)
