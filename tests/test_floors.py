@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "llm_master"
 
 # Lowest first. A file imports only from lower floors; "wire" stands for the package and every file in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("redaction", "retry_after", "pictures", "exits", "image_header", "key_variables", "late", "money"),
+    ("redaction", "retry_after", "pictures", "exits", "image_header", "key_variables", "late", "money", "any_json"),
     ("errors", "built", "cost"),
     ("media", "books", "per_model"),
     (

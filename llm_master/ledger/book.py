@@ -256,16 +256,11 @@ def _text(value: Any) -> str | None:
 
 def _contents(call: Any, response: Any) -> str:
     """Prompt and answer as JSON, taken at once: the caller may change both later."""
-    import msgspec
+    from llm_master.any_json import written
 
     said = getattr(response, "content", None)
     kept = {"messages": call.messages, "content": getattr(response, "text", None) if said is None else said}
     tools = getattr(response, "tool_calls", None)
     if tools:
         kept["tool_calls"] = [{"id": each.id, "name": each.name, "arguments": each.raw_arguments} for each in tools]
-    try:
-        return msgspec.json.encode(kept, enc_hook=repr).decode()
-    except (TypeError, ValueError, OverflowError):  # half a character, or a key that is no text
-        return msgspec.json.encode({"shown": repr(kept)}).decode()
-    except RecursionError:
-        return '{"shown":"nested too deeply"}'
+    return written(kept, repr)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from llm_master.any_json import written
 
 __all__ = ["input_messages", "output_messages", "tool_definitions"]
 
@@ -18,7 +18,7 @@ _FINISH = {"tool_calls": "tool_call"}
 
 def input_messages(messages: Any) -> str:
     """The messages of a call as JSON."""
-    return _json([{"role": each.get("role", "user"), "parts": _parts(each)} for each in messages])
+    return written([{"role": each.get("role", "user"), "parts": _parts(each)} for each in messages], str)
 
 
 def output_messages(response: Any) -> str | None:
@@ -33,7 +33,7 @@ def output_messages(response: Any) -> str | None:
         parts.append({"type": "text", "content": content or response.refusal})
     parts += [_tool_call(call.to_dict()) for call in calls]
     reason = response.finish_reason or "stop"
-    return _json([{"role": "assistant", "parts": parts, "finish_reason": _FINISH.get(reason, reason)}])
+    return written([{"role": "assistant", "parts": parts, "finish_reason": _FINISH.get(reason, reason)}], str)
 
 
 def tool_definitions(tools: Any) -> str | None:
@@ -41,16 +41,7 @@ def tool_definitions(tools: Any) -> str | None:
     found = [
         each["function"] for each in tools or () if isinstance(each, dict) and isinstance(each.get("function"), dict)
     ]
-    return _json([{"type": "function", **each} for each in found]) if found else None
-
-
-def _json(value: Any) -> str:
-    try:
-        return msgspec.json.encode(value, enc_hook=str).decode()
-    except (TypeError, ValueError, OverflowError):  # half a character, or a key that is no text
-        return msgspec.json.encode({"shown": repr(value)}).decode()
-    except RecursionError:
-        return '{"shown":"nested too deeply"}'
+    return written([{"type": "function", **each} for each in found], str) if found else None
 
 
 def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
