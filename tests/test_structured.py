@@ -118,7 +118,9 @@ def test_repairs_are_bounded_and_a_cut_answer_is_not_repaired(fault_server: Faul
     assert len(fault_server.requests) == 4
 
 
-@pytest.mark.parametrize("given", [{"repairs": -1}, {"repairs": "2"}, {"repairs": True}, {"repairs": 1, "stream": True}])
+@pytest.mark.parametrize(
+    "given", [{"repairs": -1}, {"repairs": "2"}, {"repairs": True}, {"repairs": 1, "stream": True}]
+)
 def test_repairs_that_cannot_be_are_refused_before_any_request(given: Any, fault_server: FaultServer) -> None:
     with pytest.raises(InvalidRequestError, match="repairs="):
         ask(fault_server, response_format=Person, **given)
