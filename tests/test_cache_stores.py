@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.leaving import cancelled_once
 from support.valkey import Valkey, client, namespace
 
 from llm_master.classes import LLMResponse
@@ -780,11 +781,7 @@ def test_a_call_cancelled_while_it_asks_leaves_nothing(valkey: Valkey) -> None:
         await store.put("a", b"1", None)
         valkey.freeze()
         task = asyncio.create_task(store.get("a"))
-        while not store._link().tasks:
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled_once(lambda: store._link().tasks, task)
         valkey.thaw()
         assert (await store.get("a"), store.failures) == (b"1", 0)
         await asyncio.sleep(0)

@@ -16,6 +16,7 @@ import pytest
 from support import faults
 from support.behaviours import hold, ok, status
 from support.fault_server import FaultServer
+from support.leaving import cancelled_once
 from support.ledger_calls import HI, SECRET, VERDICT, WAV, client, rows, run
 from support.ledgers import count, made, program, until
 from support.sound_pieces import bare, events, transcript_events
@@ -245,11 +246,7 @@ def test_a_strict_call_that_is_cancelled_has_its_row(path: Path, fault_server: F
     async def main() -> None:
         async with client(fault_server, ledger) as llm:
             task = asyncio.ensure_future(llm.embed("text-embedding-3-small", HI))
-            while not fault_server.requests:
-                await asyncio.sleep(0.001)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await cancelled_once(lambda: fault_server.requests, task)
             while not count(path):
                 await asyncio.sleep(0.001)
 
@@ -267,11 +264,7 @@ def test_who_goes_while_the_row_is_committed_leaves_it_whole(path: Path, fault_s
         async with client(fault_server, ledger) as llm:
             with ledger._writer._gate:
                 task = asyncio.ensure_future(llm.query("gpt-4o-mini", HI))
-                while not ledger._writer.pending:
-                    await asyncio.sleep(0.001)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
+                await cancelled_once(lambda: ledger._writer.pending, task)
             while not count(path):
                 await asyncio.sleep(0.001)
 

@@ -13,6 +13,7 @@ import pytest
 from support import faults
 from support.behaviours import hold, ok, reset, status
 from support.fault_server import FaultServer
+from support.leaving import cancelled_once
 
 from llm_master import (
     BaseLLMProvider,
@@ -125,11 +126,7 @@ def test_a_cancelled_call_counts_its_input(llm: QueryLLM, fault_server: FaultSer
 
     async def main() -> None:
         task = asyncio.ensure_future(llm.query("gpt-4o-mini", HI))
-        while not fault_server.requests:
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled_once(lambda: fault_server.requests, task)
 
     run(main())
     ((call, outcome, response, error),) = book.calls
