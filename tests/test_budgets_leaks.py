@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import faults
-from support.behaviours import ok, status
+from support.behaviours import hold, ok, reset, status
 from support.budgets_model import KINDS, NOW, Kept, charges_of, kept
 from support.fault_server import FaultServer
 from support.valkey import Valkey
@@ -25,10 +27,13 @@ from llm_master import (
     Budget,
     BudgetExceededError,
     LLMConfig,
+    LLMError,
     LLMResponse,
     ModelConfig,
     QueryLLM,
     RateLimitError,
+    RetryPolicy,
+    UnsupportedParameterError,
     Usage,
 )
 from llm_master.policy.limits_budget import Budgets, usd
@@ -339,5 +344,87 @@ def test_no_usage_of_a_class_of_ones_own_leaves_anything_held(
             ((tokens, held),) = spent(llm)
             assert held == 0
             assert tokens == (sum(counts) or tokens) > 0
+
+    asyncio.run(main())
+
+
+def test_what_is_refused_before_it_is_sent_holds_nothing(fault_server: FaultServer) -> None:
+    async def main() -> None:
+        async with asked(fault_server, [Budget("all", usd=1)]) as llm:
+            with pytest.raises(UnsupportedParameterError):
+                await llm.query("gpt-6.1-sol", "Hi", max_tokens=50, top_k=3, max_cost=1)
+            assert spent(llm) == [(0, 0)]
+            response = await llm.query(
+                "gpt-6.1-sol", "Hi", max_tokens=50, top_k=3, fallback_model=MODEL, fallback_config={"max_tokens": 5}
+            )
+            assert spent(llm) == [(response.cost, 0)]
+
+    asyncio.run(main())
+
+
+# -- all of it at once ------------------------------------------------------------------------------------------------
+
+_FAULTS: tuple[Callable[[], Any], ...] = (
+    *(ok, lambda: ok(["a", "b", "c"]), lambda: reset, lambda: status(500), lambda: status(429), lambda: status(400)),
+    *(faults.html_200, faults.cut_mid_stream, faults.truncated_json, faults.malformed_chunk, hold),
+    *(faults.missing_terminal_marker, faults.error_in_stream, faults.stall_mid_stream, faults.duplicate_usage),
+)
+
+
+async def _ask(llm: QueryLLM, chance: random.Random) -> None:
+    how: dict[str, Any] = {"max_tokens": 50, "timeout": 0.3, "max_cost": chance.choice([None, "0.0001"])}
+    how |= chance.choice([{}, {"hedge_after": 0.01}, {"fallback_model": "gpt-4o"}])
+    if chance.random() < 0.4:
+        await llm.query(MODEL, "Hi", **how)
+        return
+    stream = await llm.query(MODEL, "Hi", stream=True, on_interrupt=chance.choice([None, "restart"]), **how)
+    manner = chance.choice(["read", "leave", "drop"])
+    if manner == "read":
+        await stream.text()
+    elif manner == "leave":
+        async for _ in stream:
+            break
+        await stream.aclose()
+
+
+async def _one(llm: QueryLLM, chance: random.Random) -> Any:
+    """What became of a call that may be cancelled on its way."""
+    task = asyncio.ensure_future(_ask(llm, chance))
+    if chance.random() < 0.25:
+        await asyncio.sleep(0.03 * chance.random())
+        task.cancel()
+    (found,) = await asyncio.gather(task, return_exceptions=True)
+    return found
+
+
+async def _at_rest(llm: QueryLLM) -> list[tuple[Any, Any]]:
+    """What is spent and held once nothing is under way; the losers of hedges may end in the background."""
+    for _ in range(200):
+        gc.collect()
+        await llm._load_engine().admission.limiter.aclose()
+        if not any(held for _, held in spent(llm)):
+            break
+        await asyncio.sleep(0.02)
+    return spent(llm)
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_nothing_stays_held_whatever_becomes_of_calls(store: str, fault_server: FaultServer, tmp_path: Path) -> None:
+    chance = random.Random(store)
+    fault_server.script([chance.choice(_FAULTS)() for _ in range(400)])
+    where = "memory" if store == "memory" else f"sqlite:{tmp_path}/limits.sqlite3"
+    budgets = [Budget("all", tokens=10**9), Budget(f"model:{MODEL}", usd="0.0015", per="total")]
+    options = {"retry": RetryPolicy(max_attempts=2, base_delay=0.001, max_delay=0.002), "limits_store": where}
+
+    async def main() -> None:
+        async with asked(fault_server, budgets, **options) as llm:
+            found: list[Any] = []
+            for _ in range(4):
+                found += await asyncio.gather(*(_one(llm, chance) for _ in range(20)))
+            assert not [e for e in found if e is not None and not isinstance(e, (LLMError, asyncio.CancelledError))]
+            (tokens, held), (money, owed) = await _at_rest(llm)
+            assert (held, owed) == (0, 0)
+            assert 0 < money <= Decimal("0.0015")
+            assert tokens > 0
 
     asyncio.run(main())
