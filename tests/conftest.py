@@ -192,3 +192,23 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("socket", "create_connection", "getaddrinfo", "gethostbyname"):
         monkeypatch.setattr(socket, name, refuse)
+
+
+@pytest.fixture
+def amazon(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Amazon's own client of Bedrock; the service is the fault server."""
+    import boto3
+    from botocore.config import Config
+
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with contextlib.closing(
+        boto3.client(
+            "bedrock-runtime",
+            region_name="us-east-1",
+            endpoint_url=fault_server.url,
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            config=Config(retries={"max_attempts": 0}),
+        )
+    ) as client:
+        yield client

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.conformance import TOOL
 
 from llm_master import (
     AuthenticationError,
@@ -45,14 +46,6 @@ FAMILIES: dict[str, tuple[str, str | None, str]] = {
     "cohere": ("cohere/command-a-03-2025", None, "/v2"),
     "converse": ("bedrock/anthropic.claude-3-5-sonnet-20241022-v2:0", None, ""),
     "ollama": ("ollama/llama3.2", None, "/v1"),
-}
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Weather of a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
 }
 
 

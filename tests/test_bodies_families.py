@@ -5,16 +5,13 @@ The answers of the four further families are well-formed: the vendors' own packa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import boto3
 import cohere
 import httpx
 import openai
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 from google import genai
 from google.genai import errors, types
@@ -44,22 +41,6 @@ HI = [{"role": "user", "content": "hi"}]
 
 streamed_or_not = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 every_family = pytest.mark.parametrize("family", list(FORMS))
-
-
-@pytest.fixture
-def amazon(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with closing(
-        boto3.client(
-            "bedrock-runtime",
-            region_name="us-east-1",
-            endpoint_url=fault_server.url,
-            aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
-            config=Config(retries={"max_attempts": 0}),
-        )
-    ) as client:
-        yield client
 
 
 def read(calls: list[tuple[str, str, Any]], **fields: Any) -> dict[str, Any]:

@@ -6,13 +6,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.eventstream import EventStreamBuffer
 from botocore.exceptions import ClientError, EventStreamError
 from botocore.validate import ParamValidator
@@ -34,21 +31,6 @@ ASK: Any = {
 STREAM = "application/vnd.amazon.eventstream"
 # Our schema tool's arguments are the answer's text; to the SDK they are a call like any other.
 ANSWER_TOOL = "structured_answer"
-
-
-@pytest.fixture
-def sdk(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    client = boto3.client(
-        "bedrock-runtime",
-        region_name="us-east-1",
-        endpoint_url=fault_server.url,
-        aws_access_key_id="AKIDEXAMPLE",
-        aws_secret_access_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
-        config=Config(retries={"max_attempts": 0}),
-    )
-    yield client
-    client.close()
 
 
 def answering(server: FaultServer, body: bytes, content_type: str = "application/json", code: int = 200) -> None:
@@ -111,9 +93,9 @@ def is_structured(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", FILES.names(".response.json"))
-def test_a_whole_answer_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, sdk: Any) -> None:
+def test_a_whole_answer_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, amazon: Any) -> None:
     answering(fault_server, FILES.plain(name))
-    theirs = sdk.converse(**ASK)
+    theirs = amazon.converse(**ASK)
     ours = family.decode(FILES.plain(name), FILES.request(name), DIALECT)
     assert seen_by_us(ours, structured=is_structured(name)) == gathered(theirs["output"]["message"]["content"])
     assert counted_by_us(ours) == counted(theirs["usage"])
@@ -171,7 +153,7 @@ def add(block: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", FILES.names(".events.jsonl"))
-def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, sdk: Any) -> None:
+def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer, amazon: Any) -> None:
     if name == "odd_events":
         # The SDK gives events of a wrong shape on as they are.
         data = b"".join(event(kind, {}) for kind in ("brandNew", "messageStart")) + stream_of("plain_text")
@@ -179,7 +161,7 @@ def test_a_stream_means_the_same_to_the_sdk(name: str, fault_server: FaultServer
     else:
         data, ours_name = stream_of(name), name
     answering(fault_server, data, STREAM)
-    with closing(sdk.converse_stream(**ASK)["stream"]) as events:
+    with closing(amazon.converse_stream(**ASK)["stream"]) as events:
         blocks, usage = put_together(events)
     fold, pieces = FILES.folded(ours_name, data)
     assert seen_by_us(fold.response(), structured=is_structured(name)) == gathered(blocks)
@@ -216,11 +198,11 @@ def test_the_sdk_reads_headers_of_every_type_as_we_do() -> None:
     ],
 )
 def test_an_exception_in_a_stream_is_one_to_the_sdk_too(
-    kind: str, code: int, fault_server: FaultServer, sdk: Any
+    kind: str, code: int, fault_server: FaultServer, amazon: Any
 ) -> None:
     data = exception(kind, message="no")
     answering(fault_server, data, STREAM)
-    with pytest.raises(EventStreamError) as theirs, closing(sdk.converse_stream(**ASK)["stream"]) as events:
+    with pytest.raises(EventStreamError) as theirs, closing(amazon.converse_stream(**ASK)["stream"]) as events:
         list(events)
     with pytest.raises(ProviderError) as ours:
         family.Fold(request("amazon.nova-lite-v1:0"), DIALECT).feed(data)
@@ -228,10 +210,10 @@ def test_an_exception_in_a_stream_is_one_to_the_sdk_too(
     assert ours.value.status_code == code
 
 
-def test_an_http_error_is_one_to_the_sdk_too(fault_server: FaultServer, sdk: Any) -> None:
+def test_an_http_error_is_one_to_the_sdk_too(fault_server: FaultServer, amazon: Any) -> None:
     answering(fault_server, b'{"message": "The provided model identifier is invalid."}', code=400)
     with pytest.raises(ClientError, match="model identifier"):
-        sdk.converse(**ASK)
+        amazon.converse(**ASK)
 
 
 # Requests ---------------------------------------------------------------------------------------------------------
@@ -249,19 +231,19 @@ def with_bytes(value: Any, shape: Any) -> Any:
 
 @pytest.mark.parametrize("name", FILES.names())
 @pytest.mark.parametrize("operation", ["Converse", "ConverseStream"])
-def test_the_sdks_model_of_the_service_takes_every_body(name: str, operation: str, sdk: Any) -> None:
-    shape = sdk.meta.service_model.operation_model(operation).input_shape
+def test_the_sdks_model_of_the_service_takes_every_body(name: str, operation: str, amazon: Any) -> None:
+    shape = amazon.meta.service_model.operation_model(operation).input_shape
     body = with_bytes({"modelId": FILES.request(name).model, **FILES.expected(name)["body"]}, shape)
     report = ParamValidator().validate(body, shape)
     assert not report.has_errors(), report.generate_report()
 
 
 @pytest.mark.parametrize("name", FILES.names())
-def test_the_sdk_sends_the_same_body_to_the_same_path(name: str, fault_server: FaultServer, sdk: Any) -> None:
-    shape = sdk.meta.service_model.operation_model("Converse").input_shape
+def test_the_sdk_sends_the_same_body_to_the_same_path(name: str, fault_server: FaultServer, amazon: Any) -> None:
+    shape = amazon.meta.service_model.operation_model("Converse").input_shape
     expected, model = FILES.expected(name)["body"], FILES.request(name).model
     answering(fault_server, FILES.plain("plain_text"))
-    sdk.converse(**with_bytes({"modelId": model, **expected}, shape))
+    amazon.converse(**with_bytes({"modelId": model, **expected}, shape))
     seen = fault_server.requests[-1]
     assert json.loads(seen.body) == expected
     assert seen.path == family.path(model, False)
