@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llm_master.errors import ConfigurationError
+from llm_master.errors import ConfigurationError, InvalidRequestError
 from llm_master.prompt_caching import PARAMETER, ask_for_caching
 from llm_master.redaction import shown
 
@@ -65,6 +65,8 @@ class Presets:
 def _read(provider: str, path: str, origin: str) -> dict[str, Any]:
     from pathlib import Path
 
+    from llm_master.schemas import wanted_of
+
     where = f"the response format of {provider} ({origin}): {path}"
     try:
         place = Path(path).expanduser()
@@ -85,7 +87,14 @@ def _read(provider: str, path: str, origin: str) -> dict[str, Any]:
         raise ConfigurationError(f"{where} is not JSON ({error}); correct the file") from error
     if not isinstance(found, dict) or not isinstance(found.get("type"), str):
         raise ConfigurationError(f'{where} holds no object with a type, such as {{"type": "json_schema", ...}}')
-    return found
+    try:
+        wanted = wanted_of(found)
+    except InvalidRequestError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+    if wanted is not None and wanted.wrapped:
+        # Nobody would take the answer out of the object that it would have to stand in.
+        raise ConfigurationError(f"{where} holds the schema of something that is no object; give an object's")
+    return found if wanted is None else wanted.response_format
 
 
 def yes_or_no(value: Any, origin: str) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 from llm_master.addresses import given_url
 from llm_master.errors import ConfigurationError
 from llm_master.presets import yes_or_no
-from llm_master.redaction import Secret
+from llm_master.redaction import Secret, shown
 
 if TYPE_CHECKING:
     from llm_master.config import LLMConfig
@@ -118,6 +118,11 @@ def made(name: str, implementation: Any, kwargs: Mapping[str, Any], config: LLMC
     """
     if is_provider(implementation):
         return implementation
+    if not callable(implementation):
+        raise ConfigurationError(
+            f"{name}: llm_api_impl={shown(implementation)} is neither a class nor an object with generate, complete or"
+            " chat; give one to add_provider"
+        )
     signature = _signature(implementation)
     parameters = signature.parameters if signature is not None else {}
     given = dict(kwargs)

@@ -161,6 +161,8 @@ def test_a_value_that_is_no_json_is_bad_input() -> None:
         (b"{", "is not JSON"),
         (b"[1]", "holds no object with a type"),
         (b'{"name": "x"}', "holds no object with a type"),
+        (b'{"type": "array", "items": {"type": "string"}}', "something that is no object"),
+        (b'{"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}', "which is not in it"),
         (b"\xff\xfe", "is not JSON"),
         (b'{"type": "' + b"x" * LARGEST_FILE + b'"}', f"more than {LARGEST_FILE} bytes"),
         (b"[" * 100_000, "is not JSON"),
@@ -179,6 +181,19 @@ def test_a_response_formats_file_that_is_wrong(
     assert "openai (OPENAI_RESPONSE_FORMAT_FILE)" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert fault_server.requests == []
+
+
+def test_a_file_may_hold_the_schema_alone(
+    tmp_path: Path, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = {"type": "object", "title": "City", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(schema))
+    monkeypatch.setenv("OPENAI_RESPONSE_FORMAT_FILE", str(path))
+    ask("gpt-4o-mini", LLMConfig(openai_api_key="sk-file-00001", base_urls={"openai": fault_server.url}))
+    sent = fault_server.requests[0].json["response_format"]
+    assert (sent["type"], sent["json_schema"]["name"]) == ("json_schema", "City")
+    assert sent["json_schema"]["schema"] == {**schema, "additionalProperties": False}
 
 
 def test_a_folder_is_no_response_format(tmp_path: Path) -> None:

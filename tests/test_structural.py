@@ -249,6 +249,12 @@ def test_what_has_no_method_says_which_there_are() -> None:
         ask("empty/m", "x")
 
 
+def test_an_implementation_that_is_none_is_a_mistake_of_set_up() -> None:
+    add_provider("number", llm_api_impl=5)
+    with pytest.raises(ConfigurationError, match="number: llm_api_impl=5 is neither a class nor an object"):
+        ask("number/m", "hi")
+
+
 def test_a_count_that_is_no_number() -> None:
     class Miscounting(Chatting):
         async def count_tokens(self, messages: Any) -> Any:
