@@ -74,6 +74,24 @@ def test_a_fork_loses_nothing_and_doubles_nothing(path: Path) -> None:
     assert ask(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+HANDED_DOWN = """
+from support.ledgers import until
+ledger = Ledger(argv[0], postgres="postgresql://127.0.0.1:9/books")
+ledger.commit(made()).result(20)
+until(lambda: ledger._writer._connection and ledger._forwarder._marks._connection)
+if not os.fork():
+    held = [os.path.realpath(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+    print([each for each in held if each.startswith(argv[0])], flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_child_is_handed_no_open_file(path: Path) -> None:
+    # SQLite forbids it: what the child closed would take the parent's locks away.
+    assert program(HANDED_DOWN, path).stdout == "[]\n"
+
+
 LATE = """
 import threading
 def late():
