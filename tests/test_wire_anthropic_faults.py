@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.requests import check_unreadable
+from support.family_requests import check_unreadable
 
 from llm_master.classes import Request
 from llm_master.errors import (

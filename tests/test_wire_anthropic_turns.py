@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.family_requests import result, user
 from support.messages_requests import DIALECT, HI, TOOL, body, call, request
-from support.requests import result, user
 
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError
 from llm_master.wire import anthropic_messages as family

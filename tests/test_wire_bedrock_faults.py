@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.bedrock_requests import CLAUDE, DIALECT, TOOL, request
 from support.event_stream import event, exception, frame
-from support.requests import check_unreadable
+from support.family_requests import check_unreadable
 
 from llm_master.classify import error_from_response
 from llm_master.errors import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.cohere_requests import DIALECT, GOLDEN, TOOL, request
-from support.requests import check_unreadable
+from support.family_requests import check_unreadable
 
 from llm_master.classify import error_from_response
 from llm_master.errors import (

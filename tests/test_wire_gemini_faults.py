@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.family_requests import check_unreadable
 from support.gemini_scenarios import DIALECT, chunk, request
-from support.requests import check_unreadable
 
 from llm_master.errors import (
     APITimeoutError,

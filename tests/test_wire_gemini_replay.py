@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 import pytest
+from support.family_requests import result
 from support.gemini_scenarios import DIALECT, HI, body, call, chunk, refused, request
-from support.requests import result
 
 from llm_master.classes import LLMResponse
 from llm_master.errors import InvalidRequestError

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.family_requests import result, user
 from support.gemini_scenarios import DIALECT, HI, body, call, dropping, refused, request
-from support.requests import result, user
 
 from llm_master.dialect_gemini import GeminiDialect
 from llm_master.errors import InvalidRequestError, UnsupportedParameterError

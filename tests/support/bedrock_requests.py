@@ -12,7 +12,7 @@ import msgspec
 from llm_master.dialect_bedrock import BedrockDialect
 from llm_master.wire import bedrock as family
 from support.event_stream import stream
-from support.requests import HI, TOOL, Requests, call
+from support.family_requests import HI, TOOL, Requests, call
 
 __all__ = ["CLAUDE", "DIALECT", "GOLDEN", "HI", "TOOL", "body", "call", "dropping", "refused", "request", "stream_of"]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from llm_master.dialect_cohere import CohereDialect
 from llm_master.wire import cohere as family
-from support.requests import HI, TOOL, Requests
+from support.family_requests import HI, TOOL, Requests
 
 __all__ = ["DIALECT", "GOLDEN", "HI", "TOOL", "body", "dropping", "refused", "request"]
 

@@ -22,7 +22,7 @@ from llm_master.dialect_gemini import GeminiDialect
 from llm_master.errors import LLMError
 from llm_master.events import StreamEvent, ToolCallEvent
 from llm_master.wire import gemini
-from support.requests import HI, Requests, call
+from support.family_requests import HI, Requests, call
 
 __all__ = [
     "ANSWERED",

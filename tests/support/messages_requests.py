@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llm_master.rows import ProviderRow
 from llm_master.wire import anthropic_messages as family
-from support.requests import HI, TOOL, Requests, call
+from support.family_requests import HI, TOOL, Requests, call
 
 __all__ = ["DIALECT", "HI", "TOOL", "body", "call", "dropping", "refused", "request"]
 
