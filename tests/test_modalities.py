@@ -104,7 +104,7 @@ def test_a_recording_is_sent_as_a_form_and_read_whole(fault_server: FaultServer)
     assert [(s.text, s.start, s.end, s.speaker) for s in found.segments] == [("Hello there.", 0.0, 1.5, "A")]
     assert [(w.word, w.start, w.end) for w in found.words] == [("Hello", 0.0, 0.6), ("there", 0.6, 1.2)]
     assert found.raw["task"] == "transcribe"
-    assert found.cost == Decimal("0.00015"), "1.5 seconds of 0.36 USD an hour"
+    assert found.cost == Decimal("0.0002"), "2 seconds, as its usage says, of 0.36 USD an hour"
     assert [a.outcome for a in found.attempts] == ["ok"]
     (seen,) = fault_server.requests
     assert parts_of(seen) == {

@@ -332,6 +332,28 @@ def test_no_answer_is_lost_for_an_odd_usage(family: str, streamed: bool) -> None
             assert used.cache_write_1h_tokens <= used.cache_write_tokens, (name, odd)
 
 
+@pytest.mark.parametrize("odd", [7, "none", {"input_tokens": "x"}, {"input_tokens": -3, "prompt_tokens": 1.5}])
+def test_no_picture_vector_or_transcript_is_lost_for_an_odd_usage(odd: Any, fault_server: FaultServer) -> None:
+    picture = {"data": [{"b64_json": "iVBORw0KGgo="}], "usage": odd}
+    found = answered(fault_server, "openai", "/base/v1/images/generations", picture, "gpt-image-2")
+    assert (len(found.images), found.usage) == (1, Usage())
+    fault_server.route("/base/v1/embeddings", [status(200, vectors(odd))])
+    fault_server.route("/base/v1/audio/transcriptions", [status(200, {"text": "a", "usage": odd})])
+
+    async def main() -> Any:
+        async with client("openai", fault_server) as llm:
+            return (
+                await llm.embed("openai/text-embedding-3-small", "a"),
+                await llm.transcribe("openai/whisper-1", b"RIFF0000WAVEfmt "),
+            )
+
+    embedded, heard = asyncio.run(main())
+    assert (embedded.embeddings, embedded.usage) == ([[0.5, 0.25]], Usage())
+    assert (heard.text, heard.usage) == ("a", Usage())
+    for each in (found, embedded, heard):
+        assert each.cost is None
+
+
 def test_what_can_be_read_of_an_odd_usage_counts_and_it_is_noted() -> None:
     usage = messages(100, 20, server_tool_use="none", service_tier=7)
     usage["cache_read_input_tokens"] = "30"

@@ -51,10 +51,11 @@ def used(found: Any) -> Usage:
     except msgspec.ValidationError:
         return Usage()
     details = counted.input_token_details or _Details()
+    given = max(counted.input_tokens or counted.prompt_tokens or 0, 0)
     return Usage(
-        input_tokens=counted.input_tokens or counted.prompt_tokens or 0,
-        output_tokens=counted.output_tokens or counted.completion_tokens or 0,
-        input_audio_tokens=details.audio_tokens or 0,
+        input_tokens=given,
+        output_tokens=max(counted.output_tokens or counted.completion_tokens or 0, 0),
+        input_audio_tokens=min(max(details.audio_tokens or 0, 0), given),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from llm_master.answers import TranscriptionResponse, TranscriptSegment, TranscriptWord
+from llm_master.bodies import ODD_USAGE, mended
 from llm_master.classes import Request
 from llm_master.classify import error_from_object
 from llm_master.errors import UnsupportedParameterError
@@ -94,10 +95,13 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
         if "html" in kind or (wanted not in ("text", "srt", "vtt") and "text/" not in kind):
             raise unreadable(body, "transcript", request)
         return TranscriptionResponse(text=_plain(body, request))
+    notes: tuple[str, ...] = ()
     try:
         answer = _decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise unreadable(body, "transcript", request) from error
+        answer, notes = mended(_decoder, body, error, _Used, ("usage",)), (ODD_USAGE,)
+        if answer is None:
+            raise unreadable(body, "transcript", request) from error
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, provider=request.provider, model=request.model)
     if answer.text is None:
@@ -105,9 +109,12 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
     billed = answer.usage or _Used()
     segments = answer.segments or []
     words = answer.words if answer.words is not None else [w for each in segments for w in each.words or ()]
-    seconds = (answer.duration, billed.seconds, billed.prompt_audio_seconds)
+    # Beside how long the recording is, the usage says for how many seconds it is billed
+    # (https://www.rubydoc.info/gems/openai/OpenAI/Models/Audio/TranscriptionVerbose/Usage, read 2026-11-21).
+    counted = billed.seconds if billed.seconds is not None else billed.prompt_audio_seconds
     raw = msgspec.json.decode(body)
-    duration = next((each for each in seconds if each is not None), None)
+    duration = answer.duration if answer.duration is not None else counted
+    paid = counted if counted is not None else duration
     return TranscriptionResponse(
         text=answer.text,
         model=answer.model,
@@ -116,8 +123,9 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
         segments=[TranscriptSegment(s.text, s.start, s.end, s.speaker or s.speaker_id) for s in segments],
         words=[TranscriptWord(each.word or each.text or "", each.start, each.end) for each in words],
         usage=used(raw.get("usage")),
+        notes=notes,
         raw=raw,
-        billed=None if duration is None else {"audio_seconds": duration},
+        billed=None if paid is None else {"audio_seconds": paid},
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from llm_master.answers import EmbeddingResponse
+from llm_master.bodies import ODD_USAGE, mended
 from llm_master.classes import Request, Usage
 from llm_master.classify import error_from_object
 from llm_master.errors import ResponseError
@@ -63,10 +64,13 @@ def read(
 ) -> EmbeddingResponse:
     """As ``decode``; ``unpack`` reads a vector that is a text, of base64 of ``what``."""
     who: dict[str, Any] = {"provider": request.provider, "model": request.model}
+    notes: tuple[str, ...] = ()
     try:
         answer = _decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise unreadable(body, "embedding", request) from error
+        answer, notes = mended(_decoder, body, error, _Tokens, ("usage",)), (ODD_USAGE,)
+        if answer is None:
+            raise unreadable(body, "embedding", request) from error
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, **who)
     items = sorted(enumerate(answer.data or ()), key=lambda each: each[0] if each[1].index is None else each[1].index)
@@ -84,6 +88,5 @@ def read(
         ) from error
     if len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
         raise unreadable(body, "embedding", request)
-    return EmbeddingResponse(
-        embeddings=vectors, model=answer.model, usage=Usage(input_tokens=used.prompt_tokens or used.total_tokens or 0)
-    )
+    given = max(used.prompt_tokens or used.total_tokens or 0, 0)
+    return EmbeddingResponse(embeddings=vectors, model=answer.model, usage=Usage(input_tokens=given), notes=notes)

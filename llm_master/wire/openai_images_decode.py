@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE, no_answer, refused
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended, no_answer, refused
 from llm_master.classes import Image, LLMResponse, Request, Usage
 from llm_master.dialect_images import ImagesDialect
 from llm_master.drawing import NOTE, cost_of, has_more, image_of
@@ -33,16 +33,16 @@ class Tokens(msgspec.Struct):
 
     def normalised(self) -> Usage:
         """Tokens with the parts that are images; without details the whole output is the image."""
-        given, made = self.input_tokens or 0, self.output_tokens or 0
+        given, made = max(self.input_tokens or 0, 0), max(self.output_tokens or 0, 0)
         of_input = self.input_tokens_details or _Details()
         of_output = self.output_tokens_details
         drawn = made if of_output is None or of_output.image_tokens is None else of_output.image_tokens
         return Usage(
             input_tokens=given,
             output_tokens=made,
-            cached_tokens=min(of_input.cached_tokens or 0, given),
-            input_image_tokens=min(of_input.image_tokens or 0, given),
-            output_image_tokens=min(drawn, made),
+            cached_tokens=min(max(of_input.cached_tokens or 0, 0), given),
+            input_image_tokens=min(max(of_input.image_tokens or 0, 0), given),
+            output_image_tokens=min(max(drawn, 0), made),
         )
 
 
@@ -79,10 +79,13 @@ def decode(
         ContentPolicyError: every image was withheld.
         ResponseError: the body is not JSON, or holds no images.
     """
+    notes: tuple[str, ...] = ()
     try:
         answer = _ANSWER.decode(body)
     except UNREADABLE as error:
-        raise refused(body, request, rules, error, _error_in, what="no image") from error
+        answer, notes = mended(_ANSWER, body, error, Tokens, ("usage",)), (ODD_USAGE,)
+        if answer is None:
+            raise refused(body, request, rules, error, _error_in, what="no image") from error
     found = [image for item in answer.data if (image := picture(item, answer.output_format, request)) is not None]
     withheld = len(answer.data) - len(found)
     if withheld and not found:
@@ -101,6 +104,7 @@ def decode(
         response.reported_cost = cost_of(msgspec.json.decode(body), own)
     response.model = answer.model
     response.request_id = answer.id
+    response.notes = (*response.notes, *notes)
     if withheld:
         response.notes = (*response.notes, f"{withheld} of {len(answer.data)} images were withheld by the provider")
     return response

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from llm_master.bodies import UNREADABLE
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended
 from llm_master.classes import Image, LLMResponse, Request
 from llm_master.dialect_images import ImagesDialect
 from llm_master.events import ImageEvent, UsageEvent
@@ -72,9 +72,12 @@ class Fold(EventFolding):
                 break
             try:
                 event = _EVENT.decode(payload)
-            except UNREADABLE:
-                self._odd(payload)
-                continue
+            except UNREADABLE as error:
+                event = mended(_EVENT, payload, error, Tokens, ("usage",))
+                if event is None:
+                    self._odd(payload)
+                    continue
+                self._note(ODD_USAGE)
             if event.type == "error":
                 self._odd(payload)
             elif event.type.endswith((".partial_image", ".completed")):
