@@ -484,6 +484,18 @@ def test_following(tmp_path):
     assert [row.id for row in next(following)] == [f"{number:032x}" for number in (9, 10)]
 
 
+def test_following_a_file_that_takes_the_place_of_another(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    fill(path, [call(number) for number in range(5)])
+    batches = Reader(path).follow(1, pause=0)
+    assert [row.id for row in next(batches)] == [f"{4:032x}"]
+    fill(tmp_path / "new.sqlite3", [call(7), call(8)])
+    (tmp_path / "new.sqlite3").replace(path)
+    assert [row.id for row in next(batches)] == [f"{7:032x}", f"{8:032x}"]
+    fill(path, [call(9)])
+    assert [row.id for row in next(batches)] == [f"{9:032x}"]
+
+
 def test_orders(tmp_path):
     path = tmp_path / "usage.sqlite3"
     fill(

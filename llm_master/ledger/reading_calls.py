@@ -60,6 +60,10 @@ def newest(ledger: Open, count: int, chosen: Selection, *, errors: bool) -> tupl
 def since(ledger: Open, tail: Tail, chosen: Selection, *, errors: bool) -> list[CallRow]:
     """The calls that have come since then, oldest first; ``tail`` moves on."""
     mark, late = ledger.dialect.mark, ledger.dialect.late
+    if not late:
+        [(last,)] = ledger.run("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'calls'")
+        if last < tail.seq:  # SQLite gives no number twice: another file has taken the place of the one before
+            tail.seq = 0
     # What does not fit is read as well: it may come to light late, and has been seen then.
     rows = ledger.run(f"SELECT seq, id FROM calls WHERE seq > {mark} ORDER BY seq", [tail.seq - late])  # noqa: S608
     fresh = [seq for seq, name in rows if name not in tail.seen]
