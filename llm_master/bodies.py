@@ -38,10 +38,13 @@ def as_object(payload: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         import json
 
-        return json.loads(payload, strict=False)
+        try:
+            return json.loads(payload, strict=False)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
 
 def walk(found: Any, path: tuple[str, ...]) -> Any:

@@ -112,7 +112,7 @@ class ToolCall:
             text = self.raw_arguments.strip()
             try:
                 value = msgspec.json.decode(text) if text else {}
-            except msgspec.DecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ToolArgumentsError(
                     f"arguments of tool call {self.name!r} are not JSON ({error}); read raw_arguments or ask again",
                     raw_arguments=self.raw_arguments,

@@ -215,7 +215,7 @@ class RequestDraft:
             return {}
         try:
             _ARGUMENTS.decode(arguments)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequestError(
                 f"{self.target}: arguments of tool call {function['name']!r} are not a JSON object ({error}); "
                 "correct them in the history"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from llm_master.addresses import base_url, given_url
-from llm_master.bodies import amount_of, walk
+from llm_master.bodies import UNREADABLE, amount_of, walk
 from llm_master.endpoint import Endpoint
 from llm_master.errors import (
     ConfigurationError,
@@ -91,7 +91,7 @@ def _reported(body: bytes, path: str) -> Any:
     try:
         found = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).get(head)
         value = None if found is None else msgspec.json.decode(found)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return amount_of(walk(value, tuple(rest.split("."))) if rest else value)
 
@@ -240,7 +240,7 @@ async def _countable(via: Target, operation: Operation, request: Request, timeou
     answer = await via.post(there, question(request), timeout, request)
     try:
         return msgspec.json.decode(answer.body, type=dict[str, str])["prompt"]
-    except (msgspec.DecodeError, KeyError) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise ResponseError(
             f"{via.provider} made no prompt of the messages for {via.model!r}; check the base URL",
             provider=via.provider,

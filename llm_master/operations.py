@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from llm_master.bodies import ODD_USAGE, UNREADABLE, mended
 from llm_master.built import build
 from llm_master.catalogue import load_operations
 from llm_master.classify import excerpt
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from llm_master.rows import ProviderRow
 
 __all__ = ["FORMS", "NOUNS", "Name", "Operation", "not_served", "operation_of", "provider_params", "serving"]
-__all__ += ["miscounted", "unreadable"]
+__all__ += ["miscounted", "read_body", "unreadable"]
 
 Name = Literal["embed", "rerank", "transcribe", "speak", "moderate", "count"]
 
@@ -220,6 +221,29 @@ def provider_params(operation: Operation, request: Request) -> dict[str, Any]:
             )
         found[operation.rename.get(name, name)] = words.get(value, value) if words else value
     return found
+
+
+def read_body(
+    decoder: Any, body: bytes, what: str, request: Request, *odd: tuple[type, tuple[str, ...]]
+) -> tuple[Any, tuple[str, ...]]:
+    """
+    What a decoder makes of an answer, and the notes on it.
+
+    Args:
+        what: what was asked for, for messages.
+        odd: how a usage is read, and where it stands; one of another shape is read as far as it can be, and noted.
+
+    Raises:
+        ResponseError: it cannot be read.
+    """
+    try:
+        return decoder.decode(body), ()
+    except UNREADABLE as error:
+        for shape, place in odd:
+            answer = mended(decoder, body, error, shape, place)
+            if answer is not None:
+                return answer, (ODD_USAGE,)
+        raise unreadable(body, what, request) from error
 
 
 def unreadable(body: bytes, what: str, request: Request) -> ResponseError:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from llm_master.bodies import ODD_USAGE
 from llm_master.classes import Attempt
 from llm_master.errors import APIConnectionError, APITimeoutError, LLMError, ResponseError, StreamInterrupted
 from llm_master.policy.estimate import estimate_input, estimate_output
@@ -267,6 +268,8 @@ class Trial:
         began, started = self.began, call.started
         self.lease.success(now - began if first is None else None)
         usage, pricer = response.usage, response.pricer
+        if response.notes and ODD_USAGE in response.notes:
+            usage.estimated = True  # what could not be read of it is not known to be nothing
         if type(pricer) is Pricer:
             pricer.at -= now - began  # prices are those of the moment at which the request was made
         request, source = self.request, self.stream or self.request

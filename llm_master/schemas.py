@@ -92,13 +92,13 @@ class Wanted:
         data: Any = fenced[1] if fenced else text.strip()
         if self.wrapped:
             # A server that holds nobody to a schema may give the value alone.
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(ValueError, RecursionError):
                 held = _INSIDE_OF.decode(data)
                 data = bytes(held[_INSIDE]) if held.keys() == {_INSIDE} else data
         if isinstance(self.kind, dict):
             try:
                 value = msgspec.json.decode(data)
-            except msgspec.DecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"it is not JSON: {error}") from error
             problem = _mismatch(value, self.schema, self.schema, "$", 0)
             if problem:
@@ -112,7 +112,7 @@ class Wanted:
         build(self.kind)
         try:
             return msgspec.json.decode(data, type=self.kind)
-        except msgspec.DecodeError as error:  # also what does not validate
+        except (ValueError, RecursionError) as error:  # also what does not validate
             raise ValueError(str(error)) from error
 
 

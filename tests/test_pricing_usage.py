@@ -333,23 +333,29 @@ def test_no_answer_is_lost_for_an_odd_usage(family: str, streamed: bool) -> None
 
 
 @pytest.mark.parametrize("odd", [7, "none", {"input_tokens": "x"}, {"input_tokens": -3, "prompt_tokens": 1.5}])
-def test_no_picture_vector_or_transcript_is_lost_for_an_odd_usage(odd: Any, fault_server: FaultServer) -> None:
+def test_no_picture_vector_transcript_or_verdict_is_lost_for_an_odd_usage(odd: Any, fault_server: FaultServer) -> None:
     picture = {"data": [{"b64_json": "iVBORw0KGgo="}], "usage": odd}
     found = answered(fault_server, "openai", "/base/v1/images/generations", picture, "gpt-image-2")
-    assert (len(found.images), found.usage) == (1, Usage())
+    assert len(found.images) == 1
     fault_server.route("/base/v1/embeddings", [status(200, vectors(odd))])
     fault_server.route("/base/v1/audio/transcriptions", [status(200, {"text": "a", "usage": odd})])
+    fault_server.route("/base/v1/moderations", [status(200, {"results": [{"categories": {}}], "usage": odd})])
 
     async def main() -> Any:
         async with client("openai", fault_server) as llm:
             return (
                 await llm.embed("openai/text-embedding-3-small", "a"),
                 await llm.transcribe("openai/whisper-1", b"RIFF0000WAVEfmt "),
+                await llm.moderate("a", model_name="openai/omni-moderation-latest"),
             )
 
-    embedded, heard = asyncio.run(main())
-    assert (embedded.embeddings, embedded.usage) == ([[0.5, 0.25]], Usage())
-    assert (heard.text, heard.usage) == ("a", Usage())
+    embedded, heard, judged = asyncio.run(main())
+    assert embedded.embeddings == [[0.5, 0.25]]
+    assert heard.text == "a"
+    assert not judged.results[0].flagged
+    for each in (found, embedded, heard, judged):
+        assert each.usage.total_tokens == 0
+        assert each.usage.estimated is bool(each.notes)
     for each in (found, embedded, heard):
         assert each.cost is None
 

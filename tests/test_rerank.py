@@ -65,6 +65,24 @@ def test_each_provider_ranks(model: str, answer: Any, sent: dict[str, Any], faul
         assert found.cost == Decimal("0.002"), "one search of 2 USD for a thousand"
 
 
+@pytest.mark.parametrize(
+    ("provider", "odd"),
+    [
+        ("voyage", {"usage": {"total_tokens": "many"}}),
+        ("voyage", {"usage": 7}),
+        ("cohere", {"meta": {"billed_units": {"search_units": "one"}}}),
+        ("cohere", {"meta": {"billed_units": [1]}}),
+    ],
+)
+def test_no_ranking_is_lost_for_an_odd_usage(provider: str, odd: Any, fault_server: FaultServer) -> None:
+    fault_server.route(f"/{provider}", [status(200, {"data" if provider == "voyage" else "results": RESULTS, **odd})])
+    found = rerank(fault_server, f"{provider}/rerank-v3.5", "q", DOCUMENTS)
+    assert [each.index for each in found.results] == [1, 2]
+    assert found.notes == ("a usage of an unexpected shape was read as far as it could be",)
+    assert (found.usage.estimated, found.attempts[0].usage.estimated) == (True, True)
+    assert found.cost is None
+
+
 def test_a_server_of_ones_own_ranks_as_most_do(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from llm_master import UnifiedProvider
 

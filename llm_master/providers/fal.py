@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classify import error_from_object
 from llm_master.providers.polling import PollingProvider
 
@@ -41,7 +42,7 @@ class Fal(PollingProvider):
         """The typed error of a refused request: the first of its ``detail`` names the type."""
         try:
             detail = msgspec.json.decode(body, type=dict[str, Any]).get("detail")
-        except msgspec.DecodeError:
+        except UNREADABLE:
             detail = None
         first = detail[0] if isinstance(detail, list) and detail and isinstance(detail[0], dict) else None
         if first is None:

@@ -12,6 +12,7 @@ import msgspec
 from yarl import URL
 
 from llm_master.addresses import base_url, given_url
+from llm_master.bodies import UNREADABLE
 from llm_master.classify import error_from_response, excerpt, retry_after_seconds
 from llm_master.endpoint import Endpoint
 from llm_master.errors import (
@@ -332,7 +333,7 @@ class _Watch:
         """Take what an answer says of the job."""
         try:
             answer = msgspec.json.decode(body, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             answer = {}
             if not lost:
                 return None  # a page of some proxy; the job goes on all the same

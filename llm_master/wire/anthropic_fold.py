@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import LLMResponse, Request, ToolCall
 from llm_master.classify import error_from_object
 from llm_master.events import ReasoningEvent, RefusalEvent, ToolCallDeltaEvent, ToolCallEvent, UsageEvent
@@ -74,7 +75,7 @@ class _Open:
         if "input" in self.block or self.pieces:
             try:
                 return {**self.block, "input": msgspec.json.decode(self.arguments())}
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 return self.block
         return self.block
 

@@ -14,7 +14,7 @@ import msgspec
 
 from llm_master.answers import EmbeddingResponse
 from llm_master.classes import Request, Usage
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -45,10 +45,8 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
     Raises:
         ResponseError: the answer cannot be read or does not hold one vector for each text.
     """
-    try:
-        found = _decoder.decode(body).embeddings
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise unreadable(body, "embedding", request) from error
+    answer, _ = read_body(_decoder, body, "embedding", request)
+    found = answer.embeddings
     vectors = found.floats if isinstance(found, _Vectors) else found
     if len(vectors) != len(texts):
         raise miscounted(len(vectors), len(texts), "vectors", request)

@@ -101,7 +101,7 @@ class _Open:
         if self.kind == "toolUse":
             try:
                 given = msgspec.json.decode(self.arguments())
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 given = self.arguments()
             return {"toolUse": {**self.start, "input": given}}
         if self.kind == "reasoningContent":

@@ -14,7 +14,7 @@ import msgspec
 
 from llm_master.answers import EmbeddingResponse
 from llm_master.classes import Request, Usage
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -43,10 +43,8 @@ def encode(texts: list[str], request: Request, operation: Operation) -> tuple[by
 
 def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> EmbeddingResponse:
     """The one vector; raises ResponseError when the answer cannot be read."""
-    try:
-        vectors = [each.embedding for each in _decoder.decode(body).embeddings]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise unreadable(body, "embedding", request) from error
+    answer, _ = read_body(_decoder, body, "embedding", request)
+    vectors = [each.embedding for each in answer.embeddings]
     if len(vectors) != len(texts):
         raise miscounted(len(vectors), len(texts), "vectors", request)
     tokens = headers.get(_TOKENS) or ""

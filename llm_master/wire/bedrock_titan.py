@@ -12,7 +12,7 @@ import msgspec
 
 from llm_master.answers import EmbeddingResponse
 from llm_master.classes import Request, Usage
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -33,10 +33,7 @@ def encode(texts: list[str], request: Request, operation: Operation) -> tuple[by
 
 def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> EmbeddingResponse:  # noqa: ARG001  # as all
     """The one vector; raises ResponseError when the answer cannot be read."""
-    try:
-        answer = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise unreadable(body, "embedding", request) from error
+    answer, _ = read_body(_decoder, body, "embedding", request)
     if not answer.embedding:
         raise miscounted(0, len(texts), "vectors", request)
     return EmbeddingResponse(embeddings=[answer.embedding], usage=Usage(input_tokens=answer.input_text_token_count))

@@ -13,7 +13,7 @@ import msgspec
 from llm_master.answers import EmbeddingResponse
 from llm_master.classes import Request, Usage
 from llm_master.errors import UnsupportedParameterError
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body, unreadable
 from llm_master.vectors import unpacked
 
 __all__ = ["decode", "encode"]
@@ -67,11 +67,11 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
     Raises:
         ResponseError: the answer cannot be read or does not hold one vector for each text.
     """
+    answer, notes = read_body(_decoder, body, "embedding", request, (_Billed, ("meta", "billed_units")))
+    found = answer.embeddings
     try:
-        answer = _decoder.decode(body)
-        found = answer.embeddings
         vectors = found.floats if found.floats is not None else [unpacked(each) for each in found.base64 or ()]
-    except (msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:
         raise unreadable(body, "embedding", request) from error
     if len(vectors) != len(texts):
         raise miscounted(len(vectors), len(texts), "vectors", request)
@@ -79,6 +79,6 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
     billed = meta.billed_units or _Billed()
     return EmbeddingResponse(
         embeddings=vectors,
-        usage=Usage(input_tokens=int((billed.input_tokens or 0) + (billed.image_tokens or 0))),
-        notes=tuple(meta.warnings or ()),
+        usage=Usage(input_tokens=int(max(billed.input_tokens or 0, 0) + max(billed.image_tokens or 0, 0))),
+        notes=(*notes, *(meta.warnings or ())),
     )

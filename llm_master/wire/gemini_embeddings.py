@@ -12,7 +12,7 @@ import msgspec
 
 from llm_master.answers import EmbeddingResponse
 from llm_master.classes import Request, Usage
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -49,14 +49,12 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
     Raises:
         ResponseError: the answer cannot be read or does not hold one vector for each text.
     """
-    try:
-        answer = _decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise unreadable(body, "embedding", request) from error
+    answer, notes = read_body(_decoder, body, "embedding", request, (_Tokens, ("usageMetadata",)))
     if len(answer.embeddings) != len(texts):
         raise miscounted(len(answer.embeddings), len(texts), "vectors", request)
     used = answer.usage_metadata or _Tokens()
     return EmbeddingResponse(
         embeddings=[each.values for each in answer.embeddings],
-        usage=Usage(input_tokens=used.prompt_token_count or used.total_token_count or 0),
+        usage=Usage(input_tokens=max(used.prompt_token_count or used.total_token_count or 0, 0)),
+        notes=notes,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.classes import Request
 from llm_master.history import payload_of, text_of
 from llm_master.wire.gemini_parts import Part
@@ -88,6 +89,6 @@ def _is_call(part: Part, call: dict[str, Any]) -> bool:
     arguments = function.get("arguments") or {}
     try:
         given = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return bool((made.get("args") or {}) == given)

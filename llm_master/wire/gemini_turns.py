@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from llm_master.bodies import UNREADABLE
 from llm_master.errors import InvalidRequestError
 from llm_master.history import text_of
 from llm_master.wire.gemini_draft import Draft
@@ -227,7 +228,7 @@ def _as_object(text: str) -> Any:
     if text.lstrip()[:1] == "{" and '"$ref"' not in text:
         try:
             _ARGUMENTS.decode(text)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass
         else:
             return msgspec.Raw(text)

@@ -14,7 +14,7 @@ import msgspec
 from llm_master.answers import ModerationResponse, ModerationResult
 from llm_master.classes import Request, Usage
 from llm_master.classify import error_from_object
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -54,10 +54,7 @@ def decode(body: bytes, headers: Any, texts: list[Any], request: Request) -> Mod
         ProviderError: the answer is an error, cannot be read, or does not hold a result for each input.
     """
     who: dict[str, Any] = {"provider": request.provider, "model": request.model}
-    try:
-        answer = _decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise unreadable(body, "moderation", request) from error
+    answer, notes = read_body(_decoder, body, "moderation", request, (_Tokens, ("usage",)))
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, **who)
     expected = 1 if any(isinstance(text, dict) for text in texts) else len(texts)
@@ -69,7 +66,8 @@ def decode(body: bytes, headers: Any, texts: list[Any], request: Request) -> Mod
     return ModerationResponse(
         results=[_result(item) for item in found],
         model=answer.model,
-        usage=Usage(input_tokens=used.prompt_tokens or used.total_tokens or 0),
+        usage=Usage(input_tokens=max(used.prompt_tokens or used.total_tokens or 0, 0)),
+        notes=notes,
     )
 
 

@@ -75,7 +75,7 @@ def _from_json(body: bytes, request: Request) -> SpeechResponse:
     try:
         answer = msgspec.json.decode(body, type=dict[str, Any])
         audio = binascii.a2b_base64(answer.get("audio_data") or "", strict_mode=True)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise unreadable(body, "sound", request) from error
     if answer.get("error") is not None:
         raise error_from_object(answer, provider=request.provider, model=request.model)

@@ -14,11 +14,10 @@ from typing import Any
 import msgspec
 
 from llm_master.answers import TranscriptionResponse, TranscriptSegment, TranscriptWord
-from llm_master.bodies import ODD_USAGE, mended
 from llm_master.classes import Request
 from llm_master.classify import error_from_object
 from llm_master.errors import UnsupportedParameterError
-from llm_master.operations import Operation, provider_params, unreadable
+from llm_master.operations import Operation, provider_params, read_body, unreadable
 from llm_master.sound import Recording
 from llm_master.wire.openai_audio_events import TranscriptEvents, used
 from llm_master.wire.openai_audio_multipart import form
@@ -95,13 +94,7 @@ def decode(body: bytes, headers: Any, recording: Recording, request: Request) ->
         if "html" in kind or (wanted not in ("text", "srt", "vtt") and "text/" not in kind):
             raise unreadable(body, "transcript", request)
         return TranscriptionResponse(text=_plain(body, request))
-    notes: tuple[str, ...] = ()
-    try:
-        answer = _decoder.decode(body)
-    except msgspec.DecodeError as error:
-        answer, notes = mended(_decoder, body, error, _Used, ("usage",)), (ODD_USAGE,)
-        if answer is None:
-            raise unreadable(body, "transcript", request) from error
+    answer, notes = read_body(_decoder, body, "transcript", request, (_Used, ("usage",)))
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, provider=request.provider, model=request.model)
     if answer.text is None:
@@ -145,5 +138,5 @@ def _plain(body: bytes, request: Request) -> str:
         text = body.decode()
         # Some servers send the text as a JSON string.
         return str(msgspec.json.decode(text, type=str)) if text.startswith('"') else text
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise unreadable(body, "transcript", request) from error

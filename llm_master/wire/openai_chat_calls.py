@@ -34,7 +34,7 @@ class _Call:
         """Whether the arguments so far are a JSON object."""
         try:
             return isinstance(msgspec.json.decode("".join(self.pieces)), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
 

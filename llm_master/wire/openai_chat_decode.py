@@ -41,7 +41,7 @@ def decode(
     usual = plan.plain_text
     try:
         answer = decode_shape(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         usual = False
         try:
             answer = read_shape(body)

@@ -99,7 +99,7 @@ class Fold:
         for payload in self._parser.feed(data):
             try:
                 chunk = decode_shape(payload)
-            except ValueError:
+            except (ValueError, RecursionError):
                 self._odd(payload, out)
                 continue
             choices = chunk.choices

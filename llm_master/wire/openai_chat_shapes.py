@@ -95,7 +95,7 @@ def read_shape(payload: bytes) -> Answer:
     """
     try:
         return decode_shape(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _loose(as_object(payload))
 
 

@@ -166,7 +166,7 @@ class AnswerReader:
         text = "".join(self._whole)
         try:
             found = msgspec.json.decode(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._broken(text, call_id)
         if isinstance(found, dict):
             if "answer" in found:

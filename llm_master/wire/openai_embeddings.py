@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from llm_master.answers import EmbeddingResponse
-from llm_master.bodies import ODD_USAGE, mended
 from llm_master.classes import Request, Usage
 from llm_master.classify import error_from_object
 from llm_master.errors import ResponseError
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body, unreadable
 from llm_master.vectors import unpacked
 
 __all__ = ["decode", "encode", "read"]
@@ -64,13 +63,7 @@ def read(
 ) -> EmbeddingResponse:
     """As ``decode``; ``unpack`` reads a vector that is a text, of base64 of ``what``."""
     who: dict[str, Any] = {"provider": request.provider, "model": request.model}
-    notes: tuple[str, ...] = ()
-    try:
-        answer = _decoder.decode(body)
-    except msgspec.DecodeError as error:
-        answer, notes = mended(_decoder, body, error, _Tokens, ("usage",)), (ODD_USAGE,)
-        if answer is None:
-            raise unreadable(body, "embedding", request) from error
+    answer, notes = read_body(_decoder, body, "embedding", request, (_Tokens, ("usage",)))
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, **who)
     items = sorted(enumerate(answer.data or ()), key=lambda each: each[0] if each[1].index is None else each[1].index)

@@ -93,7 +93,7 @@ def read_answer(payload: bytes) -> Answer:
     """
     try:
         return _decode(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = whole_text(as_object(payload))
     if not isinstance(found, dict):
         raise ValueError("not an object")  # noqa: TRY004  # the caller asks for JSON objects, whatever else it is

@@ -335,5 +335,5 @@ def is_whole(call: ToolCall) -> bool:
     """Whether a call's arguments are a JSON object."""
     try:
         return isinstance(msgspec.json.decode(call.raw_arguments), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -18,7 +18,7 @@ from llm_master.answers import RankedDocument, RerankResponse
 from llm_master.classes import Request, Usage
 from llm_master.classify import error_from_object
 from llm_master.errors import ResponseError
-from llm_master.operations import Operation, provider_params, unreadable
+from llm_master.operations import Operation, provider_params, read_body, unreadable
 
 __all__ = ["decode", "encode"]
 
@@ -53,6 +53,7 @@ class _Answer(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Answer)
+_ODD: tuple[tuple[type, tuple[str, ...]], ...] = ((_Tokens, ("usage",)), (_Billed, ("meta", "billed_units")))
 
 
 def encode(payload: tuple[str, list[str]], request: Request, operation: Operation) -> tuple[bytes, dict[str, str]]:
@@ -71,10 +72,7 @@ def decode(body: bytes, headers: Any, payload: tuple[str, list[str]], request: R
     """
     documents = payload[1]
     who: dict[str, Any] = {"provider": request.provider, "model": request.model}
-    try:
-        answer = _decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise unreadable(body, "ranking", request) from error
+    answer, notes = read_body(_decoder, body, "ranking", request, *_ODD)
     if answer.error is not None:
         raise error_from_object({"error": answer.error}, **who)
     items = answer.results if answer.results is not None else answer.data
@@ -91,11 +89,12 @@ def decode(body: bytes, headers: Any, payload: tuple[str, list[str]], request: R
     items = sorted(items, key=lambda item: -item.relevance_score)
     used, meta = answer.usage or _Tokens(), answer.meta or _Meta()
     billed = meta.billed_units or _Billed()
+    given = used.total_tokens or used.prompt_tokens or billed.input_tokens or 0
     return RerankResponse(
         results=[RankedDocument(item.index, item.relevance_score, documents[item.index]) for item in items],
         model=answer.model,
-        usage=Usage(input_tokens=int(used.total_tokens or used.prompt_tokens or billed.input_tokens or 0)),
+        usage=Usage(input_tokens=max(int(given), 0)),
         search_units=billed.search_units,
         billed=None if billed.search_units is None else {"search_units": billed.search_units},
-        notes=tuple(meta.warnings or ()),
+        notes=(*notes, *(meta.warnings or ())),
     )

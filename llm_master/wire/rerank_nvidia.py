@@ -16,7 +16,7 @@ import msgspec
 from llm_master.answers import RankedDocument, RerankResponse
 from llm_master.classes import Request, Usage
 from llm_master.errors import ResponseError
-from llm_master.operations import Operation, provider_params, unreadable
+from llm_master.operations import Operation, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -56,10 +56,7 @@ def decode(body: bytes, headers: Any, payload: tuple[str, list[str]], request: R
         ResponseError: the answer cannot be read, or names a document that was not given.
     """
     documents = payload[1]
-    try:
-        answer = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise unreadable(body, "ranking", request) from error
+    answer, notes = read_body(_decoder, body, "ranking", request, (_Tokens, ("usage",)))
     items = sorted(answer.rankings, key=lambda item: -item.logit)
     indexes = {item.index for item in items}
     if len(indexes) != len(items) or not indexes <= set(range(len(documents))):
@@ -72,5 +69,6 @@ def decode(body: bytes, headers: Any, payload: tuple[str, list[str]], request: R
     most = request.params.get("top_n")
     return RerankResponse(
         results=[RankedDocument(item.index, item.logit, documents[item.index]) for item in items[:most]],
-        usage=Usage(input_tokens=(answer.usage or _Tokens()).total_tokens or 0),
+        usage=Usage(input_tokens=max((answer.usage or _Tokens()).total_tokens or 0, 0)),
+        notes=notes,
     )

@@ -14,7 +14,7 @@ import msgspec
 
 from llm_master.classes import Request
 from llm_master.errors import InvalidRequestError
-from llm_master.operations import Operation, unreadable
+from llm_master.operations import Operation, read_body, unreadable
 
 __all__ = ["decode", "encode"]
 
@@ -73,10 +73,7 @@ def decode(body: bytes, headers: Any, payload: Any, request: Request) -> int:  #
     Raises:
         ResponseError: the answer holds none.
     """
-    try:
-        answer = _decoder.decode(body)
-    except msgspec.DecodeError as error:
-        raise unreadable(body, "count", request) from error
+    answer, _ = read_body(_decoder, body, "count", request)
     counts = (answer.input_tokens, answer.total, answer.count, None if answer.tokens is None else len(answer.tokens))
     found = next((count for count in counts if count is not None), None)
     if found is None or found < 0:

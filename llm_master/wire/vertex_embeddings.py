@@ -12,7 +12,7 @@ import msgspec
 
 from llm_master.answers import EmbeddingResponse
 from llm_master.classes import Request, Usage
-from llm_master.operations import Operation, miscounted, provider_params, unreadable
+from llm_master.operations import Operation, miscounted, provider_params, read_body
 
 __all__ = ["decode", "encode"]
 
@@ -58,10 +58,8 @@ def decode(body: bytes, headers: Any, texts: list[str], request: Request) -> Emb
     Raises:
         ResponseError: the answer cannot be read or does not hold one vector for each text.
     """
-    try:
-        found = [each.embeddings for each in _decoder.decode(body).predictions]
-    except msgspec.DecodeError as error:
-        raise unreadable(body, "embedding", request) from error
+    answer, _ = read_body(_decoder, body, "embedding", request)
+    found = [each.embeddings for each in answer.predictions]
     if len(found) != len(texts):
         raise miscounted(len(found), len(texts), "vectors", request)
     counts = [each.statistics or _Statistics() for each in found]
