@@ -81,10 +81,15 @@ class Columns(msgspec.Struct, gc=False):
         parts = list(pairwise(ends))
         whole = len(chosen) == 1 and len(order) == self.count
 
+        # A list gives its numbers out faster than an array, which makes them anew each time; to make it takes a while.
+        listed = 2 * len(order) > self.count
+
         def cut(name: str) -> list[Sequence[int]]:
             values = self.numbers.get(name)
             if values is None:
                 return []
+            if listed and isinstance(values, array):
+                values = self.numbers[name] = values.tolist()
             if whole:
                 return [values]
             picked = take(values)
@@ -120,8 +125,7 @@ class Columns(msgspec.Struct, gc=False):
         for name, (values, width, codes) in found.texts.items():
             made.texts[name] = Texts(values, numbers(codes, width))
         for name, (width, each) in found.numbers.items():
-            # A list gives its numbers out faster than an array, which makes them anew each time.
-            made.numbers[name] = numbers(each, width).tolist()
+            made.numbers[name] = numbers(each, width)
         sizes = {len(each) for each in made.numbers.values()} | {len(each.codes) for each in made.texts.values()}
         if sizes != {found.count}:
             raise ValueError("columns of different lengths")

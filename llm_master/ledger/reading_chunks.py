@@ -44,7 +44,8 @@ _HELD_AGAINST = {
     "tag": ("tags",),
 }
 
-# A summary of all calls of a range and one of their groups, whose labels are tuples; None when none are asked for.
+# A summary that has each call of a range once, in however many groups, and one of the groups that are asked for, whose
+# labels are tuples; None when none are.
 _Piece = tuple[Summary, Summary | None]
 
 
@@ -172,10 +173,13 @@ class Reading:
         times = columns.numbers["ts"]
         times = times if keep is None else [times[place] for place in keep]
         self._extend(min(times), max(times))
-        total = total or columns.groups(grouped(columns, (), keep=keep))
         if not self._by:
-            return total, None
-        return total, columns.groups(grouped(columns, self._by, keep=keep, days=self._days))
+            return total or columns.groups(grouped(columns, (), keep=keep)), None
+        groups = columns.groups(grouped(columns, self._by, keep=keep, days=self._days))
+        if total is None:
+            # All groups together are the calls, but where a call is in one for each of its tags.
+            total = columns.groups(grouped(columns, (), keep=keep)) if "tag" in self._by else groups
+        return total, groups
 
     def _chosen_of(self, columns: Columns) -> list[int] | None:
         """The places of the calls that are chosen; None is all of them."""
