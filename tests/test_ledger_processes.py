@@ -136,6 +136,21 @@ def test_the_end_of_a_program_writes_what_is_queued(code: str, rows: int, path: 
     assert count(path) == rows, done.stderr
 
 
+MOVED = """
+ledger = Ledger(argv[0])
+for _ in range(20):
+    ledger.add(made())
+assert ledger.flush()
+os.rename(argv[0], argv[0] + ".old")
+"""
+
+
+def test_a_file_that_is_moved_away_keeps_its_rows_when_the_program_ends(path: Path) -> None:
+    program(MOVED, path)
+    program("Ledger(argv[0]).add(made())", path)
+    assert (count(path.with_name(f"{path.name}.old")), count(path)) == (20, 1)
+
+
 def test_rows_that_cannot_be_written_at_the_end_are_said(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     done = program("ledger = Ledger(argv[0])\nfor _ in range(7): ledger.add(made())", path)

@@ -385,7 +385,6 @@ class Writer:
     def _ready(self) -> sqlite3.Connection:
         """The open file, at the level of durability that is asked for; opened again when somebody has replaced it."""
         if self._connection is not None and identity_of(self.path) != self._file:
-            leave_moved(self._connection)
             self._close()
         if self._connection is None:
             self._connection, self._level = open_file(self.path, patience=0.0), "NORMAL"
@@ -402,6 +401,8 @@ class Writer:
         connection, self._connection = self._connection, None
         self._sealer, self.opened = None, False
         if connection is not None:
+            if identity_of(self.path) != self._file:
+                leave_moved(connection)
             connection.close()
 
     # -- fork and end -----------------------------------------------------------------------------------------------
