@@ -13,6 +13,7 @@ from llm_master.classes import LLMResponse
 from llm_master.errors import APIConnectionError, APITimeoutError, ProviderError, ResponseError, StreamInterrupted
 from llm_master.events import MALFORMED, UsageEvent
 from llm_master.stream import StreamSource
+from llm_master.unexpected import FAILURES, cause_of, told
 
 if TYPE_CHECKING:
     from llm_master.incoming import OpenStream
@@ -133,8 +134,8 @@ class WireSource(StreamSource):
         data = await self._stream.read()
         try:
             pieces: list[Any] = fold.feed(data) if data else fold.end()
-        except ProviderError as error:
-            raise self._target.masked(error) from error.__cause__
+        except FAILURES as error:
+            raise self._target.masked(told(error, self._target)) from cause_of(error)
         if not data and not fold.done:
             if not fold.complete:
                 target = self._target

@@ -24,6 +24,7 @@ from llm_master.presets import Presets, encoded
 from llm_master.pricing import Pricer
 from llm_master.prompt_caching import PARAMETER
 from llm_master.redaction import Secret, key_id, redact
+from llm_master.unexpected import FAILURES, cause_of, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,8 +338,8 @@ class Target:
         """A whole answer."""
         try:
             response: LLMResponse = self._family.decode(body, request, self.dialect, rules=self.row.error_codes)
-        except ProviderError as error:
-            raise self.masked(error) from error.__cause__
+        except FAILURES as error:
+            raise self.masked(told(error, self)) from cause_of(error)
         if response.finish_reason == "error":
             self.check_said(response)
         self.complete(response, headers)

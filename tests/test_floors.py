@@ -48,7 +48,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("endpoint", "families", "sigv4", "google_token", "alarms", "explanation"),
     ("incoming", "body_changes", "presets"),
     ("transport", "registration", "fetch"),
-    ("inlining", "threads"),
+    ("inlining", "threads", "unexpected"),
     ("policy",),
     ("capabilities", "guard", "image_limits", "settings_budgets", "settings_ledger", "settling", "structural"),
     ("target", "stream", "pools", "settings", "limiting"),

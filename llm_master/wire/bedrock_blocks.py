@@ -69,8 +69,8 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]\- ]+")
 
 
 def kind_of(block: Block) -> str:
-    """The kind of a block."""
-    return next(iter(block))
+    """The kind of a block, "" of an empty one."""
+    return next(iter(block), "")
 
 
 def cache_point(mark: Any, draft: Draft, *, tools: bool = False) -> Block | None:

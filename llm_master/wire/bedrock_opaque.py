@@ -38,7 +38,7 @@ def _calls(blocks: list[Block]) -> list[Any]:
 def opaque_of(blocks: list[Block], request: Request) -> dict[str, Any] | None:
     """The opaque part of a turn, None when text and tool calls are all of it."""
     # Blank texts and pictures are given out by some models, and taken back from none.
-    blocks = [b for b in blocks if not is_blank(b.get("text", FAMILY)) and kind_of(b) not in _ONE_WAY]
+    blocks = [b for b in blocks if b and not is_blank(b.get("text", FAMILY)) and kind_of(b) not in _ONE_WAY]
     special = [block for block in blocks if not _said_again(block)]
     if not special:
         return None
