@@ -255,6 +255,13 @@ def test_strict_tools(model: str) -> None:
     assert asked.dropped == (("tools.strict",) if old else ())
 
 
+def test_a_tool_that_strictness_would_empty_is_not_strict() -> None:
+    schema = {"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "integer"}}}}
+    asked = request("claude-opus-5", tools=[{"name": "f", "strict": True, "parameters": schema}])
+    assert json.loads(family.encode(asked, DIALECT))["tools"] == [{"name": "f", "input_schema": schema}]
+    assert asked.dropped == ("tools.strict",)
+
+
 @pytest.mark.parametrize("model", ALL)
 def test_system_between_turns(model: str) -> None:
     turns = [

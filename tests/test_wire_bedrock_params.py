@@ -295,6 +295,15 @@ def test_calls_one_at_a_time() -> None:
     assert sent["additionalModelRequestFields"] == {"tool_choice": {"disable_parallel_tool_use": True}}
 
 
+def test_a_tool_that_strictness_would_empty_is_not_strict() -> None:
+    schema = {"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "integer"}}}}
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}
+    asked = request(CLAUDE, tools=[tool])
+    (block,) = json.loads(family.encode(asked, DIALECT))["toolConfig"]["tools"]
+    assert block["toolSpec"] == {"name": "f", "inputSchema": {"json": schema}}
+    assert asked.dropped == ("tools.strict",)
+
+
 def test_strict_tools_where_there_are_none() -> None:
     tool = {"type": "function", "function": {**TOOL["function"], "strict": True, "description": ""}}
     asked = request(NOVA, tools=[tool])
@@ -416,6 +425,7 @@ def test_files_that_are_pictures_or_films() -> None:
         ([{"role": "user", "content": 5}], "content is int"),
         ([{"role": "system", "content": [{"type": "image_url", "image_url": {"url": PNG}}]}, *HI], "text only"),
         ([*HI, {"role": "tool", "tool_call_id": "a", "content": "x"}], "answers no tool call"),
+        ([{"role": "function", "name": "f", "content": "x"}, *HI], "answers no tool call"),
         ([*HI, {"role": "assistant", "tool_calls": [call("a")]}, *HI], "no results"),
         ([*HI, {"role": "assistant", "tool_calls": [call("a")]}], "no results"),
         ([*HI, {"role": "assistant", "tool_calls": [call("a", arguments="[1]")]}], "not a JSON object"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_master.errors import InvalidRequestError
+from llm_master.subset import compilable
 from llm_master.wire.anthropic_draft import SCHEMA_TOOL, Draft, schema_tool_wanted
 from llm_master.wire.anthropic_schema import closed
 
@@ -65,7 +66,8 @@ def _tool(tool: Any, draft: Draft) -> dict[str, Any]:
     native.update(function)
     native.pop("type", None)
     native["input_schema"] = _object_schema(native.pop("parameters", None))
-    if not draft.rules.native_schema and native.pop("strict", None):
+    loose = bool(native.get("strict")) and not compilable(native["input_schema"])
+    if (loose or not draft.rules.native_schema) and native.pop("strict", None):
         draft.drop("tools.strict")
     if native.get("strict"):
         native["input_schema"] = closed(native["input_schema"])

@@ -121,7 +121,7 @@ def _tool(tool: Any, draft: Draft) -> list[Block]:
         spec["description"] = function["description"]
     schema = _object_schema(function.get("parameters") or function.get("input_schema"))
     if function.get("strict"):
-        if draft.dialect.strict_tools:
+        if draft.dialect.strict_tools and compilable(schema):
             spec["strict"] = True
             schema = closed(schema)
         else:

@@ -160,7 +160,7 @@ class _Turns:
         """The first call without a result; a function's result answers the call of its name."""
         name = message.get("name") if message["role"] == "function" else None
         asked = next((turn for turn in reversed(self.turns) if turn.role == "assistant"), None)
-        answered = self.turns[-1].answers
+        answered = self.turns[-1].answers if self.turns else []
         calls = [block["toolUse"] for block in asked.blocks if "toolUse" in block] if asked is not None else []
         fitting = (call for call in calls if name in (None, call["name"]) and call["toolUseId"] not in answered)
         return next((call["toolUseId"] for call in fitting), None)
