@@ -180,7 +180,8 @@ def _tools(model_name: str, name: str, value: Any) -> None:
     seen: set[str] = set()
     for index, tool in enumerate(value):
         found = _tool_name(tool)
-        if found is None and not _is_own_tool(tool):
+        odd = isinstance(tool, dict) and not isinstance(tool.get("type", ""), str | None)
+        if odd or (found is None and not _is_own_tool(tool)):
             accepted = "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
             raise _wrong(model_name, f"{name}[{index}]", tool, accepted)
         if found in seen:

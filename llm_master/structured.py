@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_master.errors import StructuredOutputError
+from llm_master.errors import InvalidRequestError, StructuredOutputError
 from llm_master.functions import definitions
+from llm_master.redaction import shown
 from llm_master.schemas import Wanted, wanted_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ def shaped(params: dict[str, Any]) -> tuple[dict[str, Any], Wanted | None]:
     found = dict(params)
     if "tools" in found:
         found["tools"] = definitions(found["tools"])
-    wanted = wanted_of(found["response_format"]) if found.get("response_format") is not None else None
+    given = found.get("response_format")
+    try:
+        wanted = wanted_of(given) if given is not None else None
+    except (TypeError, AttributeError) as error:
+        raise InvalidRequestError(
+            f"response_format={shown(given)} cannot be read as a type, a schema or a format of the chat ({error});"
+            " correct it"
+        ) from error
     if wanted is not None:
         found["response_format"] = wanted.response_format
     return found, wanted

@@ -24,7 +24,7 @@ from llm_master.presets import Presets, encoded
 from llm_master.pricing import Pricer
 from llm_master.prompt_caching import PARAMETER
 from llm_master.redaction import Secret, key_id, redact
-from llm_master.unexpected import FAILURES, cause_of, told
+from llm_master.unexpected import FAILURES, MISSHAPEN, cause_of, told, unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -391,10 +391,11 @@ class Target:
         """The JSON body that would be sent."""
         request.guard = guard = self.guard
         lowered = guard.check(request) if request.params and guard is not None else ()
-        if self.presets is not None or PARAMETER in request.params:
-            body = encoded(self, self._family, request)
-        else:
-            body = self._family.encode(request, self.dialect)
+        try:
+            preset_too = self.presets is not None or PARAMETER in request.params
+            body = encoded(self, self._family, request) if preset_too else self._family.encode(request, self.dialect)
+        except MISSHAPEN as error:
+            raise unfit(error, self) from error
         if request.parts:
             check_images(request, own_server=self.row.key_optional)
         if lowered:
@@ -402,7 +403,6 @@ class Target:
         return body
 
     def _refuse(self, status: int, body: bytes, headers: Any, endpoint: Endpoint) -> None:
-        request_id = headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
         if 200 <= status < 300:
             return
         if 300 <= status < 400:
@@ -422,7 +422,7 @@ class Target:
             headers=headers,
             rules=self.row.error_codes,
             secrets=endpoint.secrets,
-            request_id=request_id,
+            request_id=headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid"),
         )
         if self.guard is not None:
             self.guard.explain(error)

@@ -1,17 +1,19 @@
 """
-Answers of a shape that no reader of theirs expected: whatever that breaks, the caller gets a typed error.
+Answers and requests of a shape that nobody expected: whatever that breaks, the caller gets a typed error.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from llm_master.errors import ProviderError, ResponseError
+from llm_master.errors import InvalidRequestError, ProviderError, ResponseError
 
-__all__ = ["FAILURES", "cause_of", "told"]
+__all__ = ["FAILURES", "MISSHAPEN", "cause_of", "told", "unfit"]
 
-#: What reading an answer ends in: an error that it stands for, or one of a place where something else was expected.
-FAILURES = (ProviderError, TypeError, AttributeError, KeyError, IndexError, StopIteration)
+#: What is raised at a place where something else was expected.
+MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, StopIteration)
+#: What reading an answer ends in: an error that it stands for, or one of these.
+FAILURES = (ProviderError, *MISSHAPEN)
 
 
 def told(error: Exception, target: Any) -> ProviderError:
@@ -30,3 +32,11 @@ def told(error: Exception, target: Any) -> ProviderError:
 def cause_of(error: Exception) -> BaseException | None:
     """What is shown as the cause of ``told``'s error."""
     return error.__cause__ if isinstance(error, ProviderError) else error
+
+
+def unfit(error: Exception, target: Any) -> InvalidRequestError:
+    """The error for messages or parameters that cannot be written."""
+    return InvalidRequestError(
+        f"{target.provider}/{target.model}: messages or parameters hold something of an unexpected shape"
+        f" ({type(error).__name__}: {error}); compare them with the chat format"
+    )

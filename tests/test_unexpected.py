@@ -1,5 +1,5 @@
 """
-Answers of a shape that no reader expected: whatever a provider sends, the caller gets an answer or a typed error.
+Answers and requests of a shape that nobody expected: the caller gets an answer or a typed error, and nothing else.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from support.bodies import (
     render,
 )
 from support.fault_server import FaultServer
+from support.pictures import DATA_URI
 
-from llm_master import LLMConfig, LLMError, ProviderError, QueryLLM, ResponseError, ToolCall, Usage
+from llm_master import InvalidRequestError, LLMConfig, LLMError, ProviderError, QueryLLM, ResponseError, ToolCall, Usage
 from llm_master.policy.limits import MemoryLimiter
 
 MODELS: dict[str, tuple[str, Any]] = {
@@ -70,6 +71,12 @@ def client(server: FaultServer) -> QueryLLM:
     keys: dict[str, Any] = {f"{name}_api_key": f"sk-{name}-0123456789abcdef" for name in PROVIDERS}
     config = LLMConfig(**keys, base_urls=dict.fromkeys(PROVIDERS, server.url))
     return QueryLLM(config, limiter=MemoryLimiter(), ledger="off")
+
+
+def client_of_nobody() -> QueryLLM:
+    return QueryLLM(
+        LLMConfig(bedrock_api_key="k-0123456789", base_urls={"bedrock": "http://127.0.0.1:1"}), ledger="off"
+    )
 
 
 def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -129,6 +136,68 @@ def test_whatever_stands_in_an_answer_no_error_is_untyped(family: str, stream: b
 
     # Most of an answer can be read without the rest.
     assert asyncio.run(main()) < 28
+
+
+def history(family: str) -> dict[str, Any]:
+    """Messages and parameters that say a bit of everything."""
+    # Cohere's model that calls tools sees nothing.
+    picture = [{"type": "image_url", "image_url": {"url": DATA_URI}}] if family != "cohere" else []
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
+    thought = [{"type": "thinking", "thinking": "Hm.", "signature": "s"}]
+    opaque = {"family": family, "provider": "anthropic", "model": "claude-sonnet-5-5", "payload": thought}
+    schema = {"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]}
+    return {
+        "messages": [
+            {"role": "system", "content": "Be short."},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Hi"}, *picture],
+            },
+            {"role": "assistant", "content": "x", "tool_calls": [call], "opaque": opaque},
+            {"role": "tool", "tool_call_id": "c1", "content": "seen"},
+            {"role": "user", "content": "And now?"},
+        ],
+        "params": {
+            "tools": [{"type": "function", "function": {"name": "look", "parameters": schema}}],
+            "tool_choice": {"type": "function", "function": {"name": "look"}},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}},
+            "reasoning_effort": "low",
+            "stop": ["END"],
+        },
+    }
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_whatever_is_asked_is_sent_or_refused_by_a_typed_error(family: str) -> None:
+    chance = random.Random(family)
+    whole = history("anthropic_messages" if family == "messages" else family)
+    sent = 0
+    with client_of_nobody() as llm:
+        for _ in range(100):
+            asked = spoiled(whole, chance)
+            params = asked["params"] if isinstance(asked["params"], dict) else {}
+            given = {name: value for name, value in params.items() if chance.random() < 0.5}
+            try:
+                llm.preview_request(MODELS[family][0], asked["messages"], drop_params=True, **given)
+                sent += 1
+            except LLMError:
+                continue
+    assert sent > 10
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"tools": [{"type": {}, "function": {"name": "f"}}]}, r"tools\[0\]="),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": -1}}]}, "unexpected shape"),
+        ({"response_format": {"type": {}}}, "cannot be read as a type"),
+        ({"reasoning_effort": ["low"]}, "unexpected shape"),
+    ],
+)
+def test_such_a_request_is_refused_before_it_is_sent(params: Any, says: str, fault_server: FaultServer) -> None:
+    with client(fault_server) as llm, pytest.raises(InvalidRequestError, match=says):
+        llm.query_sync("claude-sonnet-5-5", "Hi", **params)
+    assert not fault_server.requests
 
 
 BROKEN: list[tuple[str, Any]] = [
