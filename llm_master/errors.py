@@ -83,7 +83,12 @@ class LLMError(Exception):
     The root of every error that LLM Master raises.
 
     The message is folded to one line and credential-shaped parts are masked before it is stored.
+
+    Attributes:
+        run: what ``run_tools`` had when it failed, as a ``ToolRun``: its answers are paid for. None elsewhere.
     """
+
+    run: Any = None
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_one_line(message))

@@ -64,7 +64,8 @@ class Modalities(Services):
 
         Raises:
             InvalidRequestError: tools, handlers or bounds that cannot be used; nothing was sent.
-            ToolLoopError: a bound is reached; ``error.run`` is the run so far.
+            ToolLoopError: a bound is reached. ``error.run`` is the run so far, of this and of any other error that
+                comes after an answer.
             LLMError: as ``query``.
         """
         from time import monotonic

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,7 @@ async def run(
     Raises:
         InvalidRequestError: a bound is no whole number, or there is no round at all.
         ToolLoopError: a bound is reached; the error holds the run so far.
-        LLMError: as ``query``.
+        LLMError: as ``query``; ``error.run`` is the run so far, None when there was no answer yet.
     """
     for name, bound, least in (("max_rounds", max_rounds, 1), ("max_calls", max_calls, 0)):
         if isinstance(bound, bool) or not isinstance(bound, int) or bound < least:
@@ -226,7 +227,8 @@ async def run(
     responses: list[LLMResponse] = []
     for _ in range(max_rounds):
         left = None if deadline is None else max(0.001, deadline - monotonic())
-        response = await ask(messages, left)
+        with _kept(messages, results, responses):
+            response = await ask(messages, left)
         responses.append(response)
         messages.append(response.message)
         found = ToolRun(response, messages, results, responses)
@@ -238,7 +240,8 @@ async def run(
                 " or change the tools",
                 run=found,
             )
-        fresh = await _all(box, response.tool_calls, parallel=parallel, deadline=deadline)
+        with _kept(messages, results, responses):
+            fresh = await _all(box, response.tool_calls, parallel=parallel, deadline=deadline)
         results.extend(fresh)
         messages.extend({"role": "tool", "tool_call_id": result.call.id, "content": result.content} for result in fresh)
     raise ToolLoopError(
@@ -246,6 +249,19 @@ async def run(
         " raise it or change the tools",
         run=ToolRun(responses[-1], messages, results, responses),
     )
+
+
+@contextmanager
+def _kept(
+    messages: list[dict[str, Any]], results: list[ToolResult], responses: list[LLMResponse]
+) -> Iterator[None]:
+    """Let an error hold what was answered before it."""
+    try:
+        yield
+    except LLMError as error:
+        if responses:
+            error.run = ToolRun(responses[-1], messages, results, responses)
+        raise
 
 
 async def _all(box: ToolBox, calls: Sequence[ToolCall], *, parallel: bool, deadline: float | None) -> list[ToolResult]:

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import pickle
 import threading
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pydantic
 import pytest
-from support.behaviours import hold, ok
+from support.behaviours import hold, ok, status
 from support.fault_server import FaultServer
 
 from llm_master import (
     DeadlineExceededError,
     InvalidRequestError,
     LLMConfig,
+    ProviderError,
     QueryLLM,
     ToolCall,
     ToolLoopError,
@@ -255,6 +257,21 @@ def test_rounds_and_calls_are_bounded(fault_server: FaultServer) -> None:
     assert len(caught.value.run.results) == 2
 
 
+def test_an_error_after_an_answer_holds_the_run_so_far(fault_server: FaultServer) -> None:
+    fault_server.script([calls(("clock", '{"zone": "CET"}')), status(400, error_code="bad")])
+    with pytest.raises(ProviderError) as caught:
+        run(fault_server, clock)
+    kept = caught.value.run
+    assert [answer.tool_calls[0].name for answer in kept.responses] == ["clock"]
+    assert [message["role"] for message in kept.messages] == ["user", "assistant", "tool"]
+    assert (len(kept.results), kept.usage.total_tokens > 0) == (1, True)
+    assert pickle.loads(pickle.dumps(caught.value)).run.results[0].content == kept.results[0].content
+    fault_server.script([status(400, error_code="bad")])
+    with pytest.raises(ProviderError) as caught:
+        run(fault_server, clock)
+    assert caught.value.run is None
+
+
 def test_a_tool_that_takes_too_long_is_an_observation_and_the_deadline_an_error(fault_server: FaultServer) -> None:
     async def slow() -> str:
         """Wait."""
@@ -265,8 +282,9 @@ def test_a_tool_that_takes_too_long_is_an_observation_and_the_deadline_an_error(
     assert run(fault_server, slow, tool_timeout=0.02).content == "too slow"
     assert "TimeoutError" in observed(fault_server)[0]
     fault_server.script([calls(("slow", "{}")), ok("too slow")])
-    with pytest.raises(DeadlineExceededError, match="while tools run"):
+    with pytest.raises(DeadlineExceededError, match="while tools run") as caught:
         run(fault_server, slow, timeout=1.0)
+    assert caught.value.run.response.tool_calls[0].name == "slow"
     fault_server.script([hold()])
     with pytest.raises(TimeoutError):
         run(fault_server, slow, timeout=0.2)
