@@ -89,13 +89,15 @@ def check_timeout(value: Any, name: str = "timeout") -> float:
     return float(value)
 
 
-def check_model_name(name: Any) -> None:
+def check_model_name(name: Any, api: Any = None) -> None:
     """
-    Check that a model's name is a text that can be looked up and sent.
+    Check that a model's name is a text that can be looked up and sent, and that what was given as ``api=`` is one.
 
     Raises:
         InvalidRequestError: it is not a string, empty, or holds control characters.
     """
+    if api is not None and not isinstance(api, str):
+        raise InvalidRequestError(f"api={shown(api)} is no name of a family; give one such as 'openai_responses'")
     if type(name) is str and name.isprintable() and name.strip():
         return
     if not isinstance(name, str):

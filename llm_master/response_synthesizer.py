@@ -342,8 +342,8 @@ class QueryLLM(Watched, Modalities):
             with self._lock:
                 self._refresh()
         engine = self._engine or self._load_engine()
-        if type(model_name) is not str:
-            engine.check_model_name(model_name)
+        if type(model_name) is not str or (api is not None and type(api) is not str):
+            engine.check_model_name(model_name, api)
         found = self._pools.get((model_name, api))
         if found is None:
             engine.check_model_name(model_name)

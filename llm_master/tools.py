@@ -252,9 +252,7 @@ async def run(
 
 
 @contextmanager
-def _kept(
-    messages: list[dict[str, Any]], results: list[ToolResult], responses: list[LLMResponse]
-) -> Iterator[None]:
+def _kept(messages: list[dict[str, Any]], results: list[ToolResult], responses: list[LLMResponse]) -> Iterator[None]:
     """Let an error hold what was answered before it."""
     try:
         yield

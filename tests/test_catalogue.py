@@ -431,7 +431,9 @@ def test_rows_are_read_anew():
 
 
 def test_a_dialect_may_be_like_that_of_another_row():
-    assert ROWS["azure"].chat == ROWS["foundry"].chat == ROWS["openai"].chat
+    # Models of other makers stand at Foundry too, and take more.
+    foundry = msgspec.structs.replace(ROWS["foundry"].chat, drop=ROWS["openai"].chat.drop)
+    assert ROWS["azure"].chat == foundry == ROWS["openai"].chat
     bedrock = msgspec.structs.replace(ROWS["bedrock"].messages, media={})  # it takes other sizes, and no addresses
     assert ROWS["foundry"].messages == bedrock == ROWS["anthropic"].messages
     assert ROWS["gemini"].chat == ROWS["vertex"].chat == ROWS["gemini_openai"].chat

@@ -4,6 +4,7 @@ Parameters that are wrong whatever the model: each is refused with its name, its
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_master import LLMConfig, QueryLLM
 from llm_master.errors import InvalidRequestError
 from llm_master.params import RESERVED, SYNONYMS, check, check_model_name, check_timeout
 
@@ -195,6 +197,17 @@ def test_a_model_name_is_any_text_that_can_be_printed(name: str) -> None:
     check_model_name(name)
 
 
+@pytest.mark.parametrize("api", [["openai_chat"], {}, 3, b"openai_chat"])
+@pytest.mark.parametrize("method", ["query", "preview_request"])
+def test_an_api_is_the_name_of_a_family(method: str, api: Any) -> None:
+    async def ask() -> None:
+        found = getattr(QueryLLM(LLMConfig(openai_api_key="sk-0123456789")), method)("gpt-4o", "Hi", api=api)
+        await found
+
+    with pytest.raises(InvalidRequestError, match=r"^api=.* is no name of a family"):
+        asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -221,6 +234,6 @@ def test_a_subclass_of_str_is_a_model_name() -> None:
     class Name(str):
         __slots__ = ()
 
-    check_model_name(Name("gpt-4.1"))
+    check_model_name(Name("gpt-4.1"), Name("openai_chat"))
     with pytest.raises(InvalidRequestError, match="empty"):
         check_model_name(Name(" "))
