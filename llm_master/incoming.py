@@ -101,6 +101,7 @@ class OpenStream:
     """
 
     __slots__ = (
+        "_alive",
         "_content",
         "_endpoint",
         "_inflater",
@@ -111,6 +112,7 @@ class OpenStream:
         "_response",
         "_seen",
         "_timer",
+        "_waiting",
         "bytes_received",
         "headers",
         "status",
@@ -124,8 +126,11 @@ class OpenStream:
         self.headers = response.headers
         self._loop = asyncio.get_running_loop()
         self.bytes_received = 0  # bytes, decoded
+        # Silence is counted from the moment at which somebody waits; whether there was a sign of life since.
         self._seen = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alive = True
+        self._waiting = False
+        self._timer: asyncio.Handle | None = None
         self._limits: tuple[float | None, float | None] = (None, None)
         self._messages: MessageEnds | None = None
         if "vnd.amazon.eventstream" in response.headers.get("Content-Type", ""):
@@ -147,6 +152,7 @@ class OpenStream:
             self._timer = None
         self._limits = (idle, until)
         self._seen = self._loop.time()
+        self._alive = True
         self._arm()
 
     def binary(self) -> None:
@@ -160,8 +166,15 @@ class OpenStream:
             self._timer = self._loop.call_at(min(times), self._check)
 
     def _check(self) -> None:
+        # When the loop stood still, what came meanwhile is handed to the reader first.
+        self._timer = self._loop.call_soon(self._judge)
+
+    def _judge(self) -> None:
         idle, until = self._limits
         now = self._loop.time()
+        if not self._waiting:
+            # The provider is not silent while nobody reads what it said.
+            self._seen = now
         if until is not None and now >= until:
             self._content.set_exception(self._late("its time was over"))
         elif idle is not None and now >= self._seen + idle:
@@ -194,23 +207,29 @@ class OpenStream:
             ResponseTooLargeError: more than ``MAX_BODY`` bytes came.
         """
         while True:
+            if self._alive:
+                self._seen = self._loop.time()
+                self._alive = False
+            self._waiting = True
             try:
                 data = await self._content.readany()
             except ProviderError:
                 raise
             except (aiohttp.ClientError, OSError, EOFError, RuntimeError) as error:
                 raise translate(error, self._endpoint, "while streaming") from error.with_traceback(None)
+            finally:
+                self._waiting = False
             if not data:
                 return data
             if self._messages is None and (b"\n" in data or not self._lines):
                 # Bytes that never end a line are no sign of life where an answer comes in lines.
-                self._seen = self._loop.time()
+                self._alive = True
             if self._inflater is not None:
                 data = self._inflater.feed(data, MAX_BODY - self.bytes_received)
                 if not data:
                     continue
             if self._messages is not None and self._messages.end_in(data):
-                self._seen = self._loop.time()
+                self._alive = True
             self.bytes_received += len(data)
             if self.bytes_received > MAX_BODY:
                 raise _too_large(self._endpoint)
