@@ -224,10 +224,8 @@ class OpenStream:
             if self._messages is None and (b"\n" in data or not self._lines):
                 # Bytes that never end a line are no sign of life where an answer comes in lines.
                 self._alive = True
-            if self._inflater is not None:
-                data = self._inflater.feed(data, MAX_BODY - self.bytes_received)
-                if not data:
-                    continue
+            if self._inflater is not None and not (data := self._inflater.feed(data, MAX_BODY - self.bytes_received)):
+                continue
             if self._messages is not None and self._messages.end_in(data):
                 self._alive = True
             self.bytes_received += len(data)
