@@ -23,7 +23,7 @@ BASELINE = "python"
 MANY = 1000
 #: Calls in flight at which calls a second are looked at, too.
 RATED = 32
-# peer -> one value a round; a metric's values of all peers stand in the same order of rounds.
+# peer -> its values; those of all peers at the same place of a metric were taken one right after the other.
 Samples = dict[str, list[float]]
 
 
@@ -37,6 +37,7 @@ class Plan(NamedTuple):
         flights: numbers of calls in flight.
         modes: how streamed chunks arrive.
         imports: how often each import is timed.
+        turns: into how many parts a sample of calls is cut, so that the clients follow each other closely.
     """
 
     rounds: int
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     flights: tuple[int, ...] = (1, 32, 1000)
     modes: tuple[str, ...] = ("together", "apart")
     imports: int = 10
+    turns: int = 4
 
 
 class Cores(NamedTuple):
@@ -179,11 +181,12 @@ class Bench:
                 self._sample_calls(clients, flight)
 
     def _sample_calls(self, clients: dict[str, Process], flight: int) -> None:
-        for name, client in clients.items():
-            found = client.ask(do="calls", flight=flight, seconds=self.plan.seconds)
-            self._keep(f"call@{flight}", name, found["us"])
-            if flight == RATED:
-                self._keep(f"wall@{flight}", name, found["wall"])
+        for _ in range(self.plan.turns):
+            for name, client in clients.items():
+                found = client.ask(do="calls", flight=flight, seconds=self.plan.seconds / self.plan.turns)
+                self._keep(f"call@{flight}", name, found["us"])
+                if flight == RATED:
+                    self._keep(f"wall@{flight}", name, found["wall"])
 
     def _first(self, name: str, client: Process) -> None:
         first = client.ask(do="first")

@@ -34,7 +34,7 @@ TITLES = {
 
 
 class Row(NamedTuple):
-    """One line of the table: medians over the rounds, and ratios of values of the same round."""
+    """One line of the table: medians over all turns, and ratios of values of the same turn."""
 
     metric: str
     peer: str
@@ -74,7 +74,7 @@ class Limit(NamedTuple):
 
 
 def pair(left: Sequence[float], right: Sequence[float], combine: Callable[[float, float], float]) -> list[float]:
-    """Combine values of the same round; what slows the machine for a while slows both."""
+    """Combine values of the same turn; what slows the machine for a while slows both."""
     return [combine(a, b) for a, b in zip(left, right, strict=False)]
 
 

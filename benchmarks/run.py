@@ -20,7 +20,7 @@ from measure import HERE, Bench, Plan
 from peers import BARE, OURS, PEERS, SDK
 
 FULL = Plan(rounds=5, seconds=0.4, imports=12)
-QUICK = Plan(rounds=3, seconds=0.04, flights=(1, 32), imports=3)
+QUICK = Plan(rounds=3, seconds=0.04, flights=(1, 32), imports=3, turns=1)
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
