@@ -78,6 +78,12 @@ def pair(left: Sequence[float], right: Sequence[float], combine: Callable[[float
     return [combine(a, b) for a, b in zip(left, right, strict=False)]
 
 
+def _grown(many: Sequence[float], few: Sequence[float]) -> list[float]:
+    """Each value of a round to the median of the same round's turns."""
+    turns = max(1, len(few) // len(many))
+    return [_ratio(each, median(few[at * turns : (at + 1) * turns])) for at, each in enumerate(many)]
+
+
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0 else float("nan")
 
@@ -144,8 +150,9 @@ def limits(bench: Bench) -> list[Limit]:
     if OURS in bench.names:
         many, few = found.get("call@1000", {}), found.get("call@32", {})
         if many and few:
-            ratios = pair(many[OURS], few[OURS], _ratio)
-            out.append(_limit("a call at 1,000 in flight, to the same at 32", ratios, 1.4))
+            own, bare = (_grown(many[name], few[name]) if name in many else None for name in (OURS, BARE))
+            title = "a call at 1,000 in flight, to the same at 32"
+            out.append(_limit(title, own or [], 1.4, bare=median(bare) if bare else None))
         out.append(_limit("import llm_master + QueryLLM(), over bare Python", found["import"][OURS], 50, "ms"))
         out.append(_limit(f"of {', '.join(HEAVY)} loaded by that", [float(len(bench.heavy))], 0, "modules"))
         out.append(_limit("memory after the first call", found["memory"][OURS], 60, "MB"))
